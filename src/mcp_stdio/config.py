@@ -1,0 +1,36 @@
+"""The settings of one run, frozen: what `cli` makes of arguments and environment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """How the server's certificate is judged and which one we show."""
+
+    cacert: str | None = None
+    cert: str | None = None
+    key: str | None = None
+    insecure: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Everything the relay needs to know. Durations are seconds; None means no limit.
+
+    `headers` are the user's own, `Authorization` among them; they go to the server's origin only,
+    and no representation shows them. `url` holds no user information.
+    """
+
+    url: str
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    tls: Tls = field(default_factory=Tls)
+    timeout_connect: float = 10.0
+    timeout_read: float | None = 120.0
+    timeout_call: float | None = None
+    drain_timeout: float = 1.2
+    max_message_size: int = 64 * MIB
+    merge_pages: bool = True

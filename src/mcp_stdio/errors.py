@@ -1,0 +1,150 @@
+"""What can go wrong, said once: the tree of our exceptions, each with its hint.
+
+A type says whose fault it is and what the client is told; the seams (`http`, `relay`, `cli`)
+translate into and out of this tree and nothing else does. Codes and kinds are E-1 to E-7, chosen
+outside the range JSON-RPC reserves so that a local failure is never mistaken for the server's.
+
+    RelayError
+    ├── UsageFailure            the user's settings
+    ├── Unreachable       E-1   the network; no byte of the request left
+    │   ├── TlsFailure          the certificate or the handshake
+    │   └── ProxyFailure        the proxy in between
+    ├── ConnectionLost    E-2   the network; the server may have acted
+    ├── TimedOut          E-3   the server stayed silent, or the call took too long
+    ├── AuthorizationFailed E-4 the credential
+    ├── BadAnswer         E-5   the server's answer cannot be understood
+    │   ├── Refused             an HTTP error status without a JSON-RPC answer
+    │   └── TooLarge            a message over the size limit
+    ├── CannotBridge      E-6   no counterpart in the other protocol era
+    └── SessionLost       E-7   the session ended under a running request
+
+    OutputClosed                nobody reads our standard output any more: a normal end
+"""
+
+from __future__ import annotations
+
+MAX_QUOTE = 200
+"""Characters of server text that may appear in an error of ours (design: enough for a cause)."""
+
+
+def quote(text: str, limit: int = MAX_QUOTE) -> str:
+    """Server text made fit for a message: one line, no control characters, at most `limit`."""
+    flat = " ".join(text.split())
+    clean = "".join(ch for ch in flat if ch.isprintable())
+    return clean if len(clean) <= limit else clean[: limit - 1] + "…"
+
+
+class RelayError(Exception):
+    """Base of all failures that have an explanation; `str()` is the cause, without a full stop."""
+
+    code = -33005
+    kind = "bad_answer"
+    exit_code = 1
+    retryable = False
+
+    def __init__(self, cause: str, *, hint: str | None = None, status: int | None = None) -> None:
+        super().__init__(cause)
+        self.hint = hint
+        self.status = status
+
+
+class UsageFailure(RelayError):
+    """A setting that cannot be used; names the option, the value and what is accepted."""
+
+    exit_code = 2
+
+
+class Unreachable(RelayError):
+    """No byte of the request left: trying again is always safe (E-1)."""
+
+    code = -33001
+    kind = "unreachable"
+    exit_code = 3
+    retryable = True
+
+
+class TlsFailure(Unreachable):
+    """The TLS handshake failed, so nothing was sent (E-1)."""
+
+    exit_code = 4
+
+
+class ProxyFailure(Unreachable):
+    """The proxy could not be reached or refused to pass the request on (E-1)."""
+
+
+class ConnectionLost(RelayError):
+    """The connection ended after bytes of the request left: the outcome is unknown (E-2).
+
+    `answer_begun` tells whether a byte of the response had arrived.
+    """
+
+    code = -33002
+    kind = "outcome_unknown"
+
+    def __init__(
+        self,
+        cause: str,
+        *,
+        hint: str | None = None,
+        status: int | None = None,
+        answer_begun: bool = False,
+    ) -> None:
+        super().__init__(cause, hint=hint, status=status)
+        self.answer_begun = answer_begun
+
+
+class TimedOut(RelayError):
+    """The server stayed silent for too long, or the call took too long in all (E-3)."""
+
+    code = -33003
+    kind = "timeout"
+    exit_code = 3
+
+
+class AuthorizationFailed(RelayError):
+    """The server wants a credential, or another one (E-4)."""
+
+    code = -33004
+    kind = "authorization"
+    exit_code = 5
+
+
+class BadAnswer(RelayError):
+    """The server answered something that is not MCP (E-5)."""
+
+    exit_code = 6
+
+
+class Refused(BadAnswer):
+    """An HTTP error status; `text` is the start of the body, `retry_after` the header if any."""
+
+    exit_code = 7
+
+    def __init__(
+        self, cause: str, *, status: int, text: str = "", hint: str | None = None
+    ) -> None:
+        super().__init__(cause, hint=hint, status=status)
+        self.text = text
+
+
+class TooLarge(BadAnswer):
+    """A message exceeds `--max-message-size`."""
+
+
+class CannotBridge(RelayError):
+    """What was asked has no counterpart in the protocol era of the other side (E-6)."""
+
+    code = -33006
+    kind = "cannot_bridge"
+
+
+class SessionLost(RelayError):
+    """The server ended the session while the request was running (E-7)."""
+
+    code = -33007
+    kind = "session_lost"
+
+
+class OutputClosed(Exception):
+    """Standard output has no reader any more, or a line on it had to be abandoned half-way."""

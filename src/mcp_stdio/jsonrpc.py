@@ -1,0 +1,312 @@
+"""JSON-RPC messages as bytes that stay what they were, and the error answers we make ourselves.
+
+`Message.raw` is one line, exactly as it came; `body` is a parsed view that nothing is printed from.
+What is not one JSON-RPC message never becomes a `Message`: `parse` raises `NotAMessage`, which
+carries the answer (JSON-RPC 2.0 sections 4 to 6; MCP basic, Messages). Knows no MCP method.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from mcp_stdio.errors import RelayError
+
+Id = str | int
+
+PARSE_ERROR = -32700
+INVALID_REQUEST = -32600
+METHOD_NOT_FOUND = -32601
+INVALID_PARAMS = -32602
+INTERNAL_ERROR = -32603
+
+
+class Kind(Enum):
+    """What a message is, told by which of `method` and `id` it has."""
+
+    REQUEST = "request"
+    NOTIFICATION = "notification"
+    RESPONSE = "response"
+
+
+class NotAMessage(Exception):
+    """Bytes that are no JSON-RPC message.
+
+    `code` is -32700 for what is no JSON and -32600 for JSON of another shape; `id` is the request's
+    own where one could be made out.
+    """
+
+    def __init__(self, code: int, reason: str, id: Id | None = None) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.id = id
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One JSON-RPC message. `id` is None for notifications and for answers to nobody."""
+
+    raw: bytes
+    kind: Kind
+    id: Id | None
+    method: str
+    body: Mapping[str, Any]
+
+    @property
+    def is_request(self) -> bool:
+        """Whether the message asks for exactly one response."""
+        return self.kind is Kind.REQUEST
+
+    @property
+    def is_response(self) -> bool:
+        """Whether the message answers a request."""
+        return self.kind is Kind.RESPONSE
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """The `params` object, empty when it is absent or of another type."""
+        params = self.body.get("params")
+        return params if isinstance(params, dict) else {}
+
+    @property
+    def result(self) -> Mapping[str, Any]:
+        """The `result` object, empty when it is absent or of another type."""
+        result = self.body.get("result")
+        return result if isinstance(result, dict) else {}
+
+    @property
+    def error(self) -> Mapping[str, Any] | None:
+        """The `error` object of an error response, otherwise None."""
+        error = self.body.get("error")
+        return error if isinstance(error, dict) else None
+
+    def with_id(self, id: Id) -> Message:
+        """The same message under another id; every other byte stays (T-15, minted ids)."""
+        return parse(replace_member(self.raw, "id", encode(id)))
+
+
+def same_id(one: Id | None, other: Id | None) -> bool:
+    """Whether two ids are equal in type and value: `1` is not `"1"` (S-5)."""
+    return type(one) is type(other) and one == other
+
+
+def parse(raw: bytes) -> Message:
+    """Read one message. Raises NotAMessage, `is_batch` arrays included."""
+    value = _load(raw)
+    return _message(_one_line(raw), value)
+
+
+def parse_many(raw: bytes) -> list[Message]:
+    """Read one message, or the elements of a batch array in order (R2 only, T-52).
+
+    Elements are cut out of the bytes, not printed anew. Raises NotAMessage for the first element
+    that is none, and for an empty array.
+    """
+    value = _load(raw)
+    if not isinstance(value, list):
+        return [_message(_one_line(raw), value)]
+    if not value:
+        raise NotAMessage(INVALID_REQUEST, "an empty array is not a message")
+    text = _one_line(raw).decode()
+    return [
+        _message(text[start:end].encode(), element)
+        for (start, end), element in zip(array_spans(text), value, strict=True)
+    ]
+
+
+def is_batch(raw: bytes) -> bool:
+    """Whether the bytes begin a JSON array."""
+    return raw.lstrip(b" \t\r\n")[:1] == b"["
+
+
+def mint_ids() -> Iterator[str]:
+    """Ids for requests of our own, which no client uses by chance (S-5)."""
+    prefix = f"relay-{os.urandom(6).hex()}"
+    return (f"{prefix}-{number}" for number in itertools.count(1))
+
+
+def encode(value: Any) -> bytes:
+    """JSON for something we made ourselves: compact, ASCII."""
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def request(id: Id, method: str, params: Mapping[str, Any] | None = None) -> Message:
+    """A request of our own."""
+    return parse(encode({"jsonrpc": "2.0", "id": id, "method": method} | _params(params)))
+
+
+def notification(method: str, params: Mapping[str, Any] | None = None) -> Message:
+    """A notification of our own."""
+    return parse(encode({"jsonrpc": "2.0", "method": method} | _params(params)))
+
+
+def result(id: Id, value: Mapping[str, Any]) -> Message:
+    """A response we give in the server's place."""
+    return parse(encode({"jsonrpc": "2.0", "id": id, "result": value}))
+
+
+def error(id: Id | None, code: int, text: str, data: Mapping[str, Any] | None = None) -> Message:
+    """An error response; without `id` where the request's could not be made out (S-7)."""
+    body: dict[str, Any] = {"jsonrpc": "2.0"}
+    if id is not None:
+        body["id"] = id
+    body["error"] = {"code": code, "message": text} | ({"data": data} if data else {})
+    return parse(encode(body))
+
+
+def failure(id: Id, cause: RelayError) -> Message:
+    """The answer to a request that ended in one of our errors (E-1 to E-7)."""
+    data: dict[str, Any] = {"origin": "mcp-stdio", "kind": cause.kind}
+    if cause.status is not None:
+        data["status"] = cause.status
+    if cause.hint is not None:
+        data["hint"] = cause.hint
+    data["retryable"] = cause.retryable
+    return error(id, cause.code, str(cause), data)
+
+
+def object_spans(text: str, start: int = 0) -> dict[str, tuple[int, int]]:
+    """Where the value of each member of the object at `start` begins and ends in `text`.
+
+    `text` must be valid JSON there. Of a name given twice the last one counts, as in `json`.
+    """
+    spans: dict[str, tuple[int, int]] = {}
+    at = _skip(text, _skip(text, start) + 1)
+    while text[at] != "}":
+        name, at = _PATIENT_DECODER.raw_decode(text, at)
+        at = _skip(text, _skip(text, at) + 1)
+        _, end = _PATIENT_DECODER.raw_decode(text, at)
+        spans[name] = (at, end)
+        at = _skip(text, end)
+        if text[at] == ",":
+            at = _skip(text, at + 1)
+    return spans
+
+
+def array_spans(text: str, start: int = 0) -> list[tuple[int, int]]:
+    """Where each element of the array at `start` begins and ends; `text` must be valid JSON."""
+    spans: list[tuple[int, int]] = []
+    at = _skip(text, _skip(text, start) + 1)
+    while text[at] != "]":
+        _, end = _PATIENT_DECODER.raw_decode(text, at)
+        spans.append((at, end))
+        at = _skip(text, end)
+        if text[at] == ",":
+            at = _skip(text, at + 1)
+    return spans
+
+
+def replace_member(raw: bytes, name: str, value: bytes) -> bytes:
+    """The object `raw` with member `name` set to the JSON `value`, all other bytes kept."""
+    text = raw.decode()
+    span = object_spans(text).get(name)
+    if span is None:
+        brace = text.index("{") + 1
+        comma = "" if text[_skip(text, brace)] == "}" else ","
+        return f'{text[:brace]}"{name}":{value.decode()}{comma}{text[brace:]}'.encode()
+    return f"{text[: span[0]]}{value.decode()}{text[span[1] :]}".encode()
+
+
+def remove_member(raw: bytes, name: str) -> bytes:
+    """The object `raw` without member `name`, all other bytes kept but for white space."""
+    text = raw.decode()
+    kept = [
+        f"{encode(key).decode()}:{text[start:end]}"
+        for key, (start, end) in object_spans(text).items()
+        if key != name
+    ]
+    return f"{{{','.join(kept)}}}".encode()
+
+
+class _Endless(str):
+    """An integer of more digits than Python converts; kept as its spelling."""
+
+
+def _refuse_constant(spelling: str) -> None:
+    raise ValueError(f"{spelling} is not JSON")
+
+
+def _integer(digits: str) -> int | _Endless:
+    try:
+        return int(digits)
+    except ValueError:
+        return _Endless(digits)
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+# Only used when the first one stumbled over a huge number: a Python call for each integer is slow.
+_PATIENT_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_integer)
+
+
+def _load(raw: bytes) -> Any:
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError as exc:
+        raise NotAMessage(PARSE_ERROR, f"not valid UTF-8 at byte {exc.start}") from None
+    try:
+        return _DECODER.decode(text)
+    except json.JSONDecodeError as exc:
+        raise NotAMessage(PARSE_ERROR, f"not valid JSON: {exc.msg} at {exc.pos}") from None
+    except RecursionError:
+        raise NotAMessage(PARSE_ERROR, "nested too deeply") from None
+    except ValueError:
+        pass
+    try:
+        return _PATIENT_DECODER.decode(text)
+    except RecursionError:
+        raise NotAMessage(PARSE_ERROR, "nested too deeply") from None
+    except ValueError as exc:
+        raise NotAMessage(PARSE_ERROR, f"not valid JSON: {exc}") from None
+
+
+def _message(raw: bytes, value: Any) -> Message:
+    if not isinstance(value, dict):
+        raise NotAMessage(INVALID_REQUEST, "not a JSON-RPC object")
+    id = value.get("id")
+    has_id = type(id) in (str, int)
+    if value.get("jsonrpc") != "2.0":
+        raise NotAMessage(INVALID_REQUEST, '`jsonrpc` is not "2.0"', id if has_id else None)
+    method = value.get("method")
+    if "method" in value:
+        if not isinstance(method, str):
+            raise NotAMessage(
+                INVALID_REQUEST, "`method` is not a string", id if has_id else None
+            )
+        if "id" not in value:
+            return Message(raw, Kind.NOTIFICATION, None, method, value)
+        if not has_id:
+            raise NotAMessage(INVALID_REQUEST, "`id` is neither a string nor an integer")
+        return Message(raw, Kind.REQUEST, id, method, value)
+    if ("result" in value) == ("error" in value):
+        raise NotAMessage(
+            INVALID_REQUEST,
+            "neither a request, a notification nor a response",
+            id if has_id else None,
+        )
+    if not has_id and id is not None:
+        raise NotAMessage(INVALID_REQUEST, "`id` is neither a string nor an integer")
+    if "error" in value and not isinstance(value["error"], dict):
+        raise NotAMessage(INVALID_REQUEST, "`error` is not an object", id if has_id else None)
+    return Message(raw, Kind.RESPONSE, id, "", value)
+
+
+def _one_line(raw: bytes) -> bytes:
+    # Line breaks are legal in JSON only between tokens, where a space means the same (S-1).
+    if b"\n" in raw or b"\r" in raw:
+        return raw.replace(b"\r", b" ").replace(b"\n", b" ").strip()
+    return raw
+
+
+def _skip(text: str, at: int) -> int:
+    while text[at] in " \t\r\n":
+        at += 1
+    return at
+
+
+def _params(params: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {} if params is None else {"params": params}

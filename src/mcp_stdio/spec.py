@@ -1,0 +1,102 @@
+"""The Model Context Protocol's own words: versions, methods, header names, codes.
+
+Each stands here once, spelled as the specification spells it. Knows no connection and no clock.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+R1: Final = "2024-11-05"
+R2: Final = "2025-03-26"
+R3: Final = "2025-06-18"
+R4: Final = "2025-11-25"
+R5: Final = "2026-07-28"
+
+LEGACY_VERSIONS: Final = (R1, R2, R3, R4)
+
+INITIALIZE: Final = "initialize"
+INITIALIZED: Final = "notifications/initialized"
+CANCELLED: Final = "notifications/cancelled"
+PING: Final = "ping"
+DISCOVER: Final = "server/discover"
+SET_LEVEL: Final = "logging/setLevel"
+SUBSCRIBE: Final = "resources/subscribe"
+UNSUBSCRIBE: Final = "resources/unsubscribe"
+
+LISTS: Final = {
+    "tools/list": "tools",
+    "prompts/list": "prompts",
+    "resources/list": "resources",
+    "resources/templates/list": "resourceTemplates",
+}
+"""The four list methods and the member of their result that holds the items."""
+
+SAFE_METHODS: Final = frozenset(
+    {
+        *LISTS,
+        DISCOVER,
+        "completion/complete",
+        "resources/read",
+        "prompts/get",
+        "subscriptions/listen",
+        "tasks/get",
+        PING,
+        INITIALIZE,
+        SET_LEVEL,
+        SUBSCRIBE,
+        UNSUBSCRIBE,
+    }
+)
+"""Methods without side effects worth fearing: what may be sent again when nobody knows whether it
+ran (T-13). `tools/call` is not among them and never will be."""
+
+ACCEPT: Final = "Accept"
+CONTENT_TYPE: Final = "Content-Type"
+PROTOCOL_VERSION: Final = "MCP-Protocol-Version"
+SESSION_ID: Final = "Mcp-Session-Id"
+LAST_EVENT_ID: Final = "Last-Event-ID"
+JSON: Final = "application/json"
+EVENT_STREAM: Final = "text/event-stream"
+
+POST_HEADERS: Final = ((ACCEPT, f"{JSON}, {EVENT_STREAM}"), (CONTENT_TYPE, JSON))
+"""On every POST: servers must be able to choose either form of answer (T-2)."""
+
+GET_HEADERS: Final = ((ACCEPT, EVENT_STREAM),)
+
+OWN_HEADERS: Final = frozenset(
+    {
+        "accept",
+        "content-type",
+        "mcp-protocol-version",
+        "mcp-session-id",
+        "last-event-id",
+        "mcp-method",
+        "mcp-name",
+    }
+)
+"""Headers that belong to the protocol (lower case); `is_own_header` adds `Mcp-Param-*` (T-24)."""
+
+CONNECTION_HEADERS: Final = frozenset({"host", "content-length", "transfer-encoding", "connection"})
+"""Headers that belong to the HTTP connection (lower case)."""
+
+
+def is_own_header(name: str) -> bool:
+    """Whether a user's custom header of this name would override the protocol's (T-24)."""
+    lower = name.lower()
+    return (
+        lower in OWN_HEADERS or lower in CONNECTION_HEADERS or lower.startswith("mcp-param-")
+    )
+
+
+def has_errors_without_id(version: str | None) -> bool:
+    """Whether the negotiated revision knows error responses without `id` (S-7).
+
+    Revisions up to 2025-06-18 do not; before a version is agreed on, the newest reading holds.
+    """
+    return version is None or version >= R4
+
+
+def is_visible_ascii(value: str) -> bool:
+    """Whether a value consists of visible ASCII only, as a session id must (T-41)."""
+    return bool(value) and all("\x21" <= ch <= "\x7e" for ch in value)
