@@ -1,0 +1,116 @@
+"""The HTTP client face: the one interface that both lanes and the client above them offer.
+
+A `Lane` sends requests; an `Exchange` is one request on its way and its response. The two phases,
+`send` (the request has left) and `head` (the server began to answer), are what tells a request
+that provably did not run from one that may have. No module outside this package names h11, httpx,
+ssl or OSError; no module inside it knows MCP.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from mcp_stdio.http.url import Url
+
+
+class Headers:
+    """Response headers in their order; names compare case-insensitively (T-23)."""
+
+    __slots__ = ("_items",)
+
+    def __init__(self, items: Iterable[tuple[bytes, bytes]]) -> None:
+        self._items = [
+            (name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in items
+        ]
+
+    def get(self, name: str) -> str | None:
+        """The first value of `name` (lower case), or None."""
+        for key, value in self._items:
+            if key == name:
+                return value
+        return None
+
+    def get_all(self, name: str) -> list[str]:
+        """Every value of `name` (lower case), in order."""
+        return [value for key, value in self._items if key == name]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request; `headers` holds what the protocol asks for, credentials come later.
+
+    `is_replayable` says that the request may run twice without harm; one that may not is never
+    put on a connection that idled long enough for the server to be closing it.
+    """
+
+    method: str
+    url: Url
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+    is_replayable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Status and headers of a response."""
+
+    status: int
+    headers: Headers
+
+    @property
+    def media_type(self) -> str:
+        """The content type in lower case without its parameters; empty when there is none."""
+        return (self.headers.get("content-type") or "").partition(";")[0].strip().lower()
+
+
+class Exchange(ABC):
+    """One request that has left, and its response. Always `aclose` it."""
+
+    @abstractmethod
+    async def head(self) -> Head:
+        """Wait for the final response head. Raises ConnectionLost, BadAnswer."""
+
+    @abstractmethod
+    async def receive_some(self) -> bytes:
+        """The next bytes of the body; `b""` once it is complete. Raises ConnectionLost, BadAnswer.
+
+        A body that breaks off raises ConnectionLost, never `b""`.
+        """
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """End the exchange.
+
+        The connection is kept when the response is complete or completes at once, otherwise it is
+        closed; when cancelled, forcefully and without waiting.
+        """
+
+
+class Lane(Protocol):
+    """A way to the server."""
+
+    def is_ready(self, request: Request) -> bool:
+        """Whether `send` would put the request on an open connection without waiting for one."""
+        ...
+
+    async def send(self, request: Request) -> Exchange:
+        """Send the request.
+
+        Raises Unreachable (or a subtype) when no byte of it left, ConnectionLost when some did.
+        """
+        ...
+
+    async def prepare(self, url: Url) -> None:
+        """Have a connection ready for the first request; failures stay silent."""
+        ...
+
+    def drop_idle(self) -> None:
+        """Close every idle connection, for instance after the machine has slept."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close what is left open."""
+        ...

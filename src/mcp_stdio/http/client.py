@@ -1,0 +1,276 @@
+"""One request with everything a server expects around it: credentials, cookies, redirects, coding.
+
+The client is a lane around a lane: it chooses one of the two at the start and adds what is the
+same for both. Who asks for a request here knows nothing of it; this module knows neither MCP nor
+how a credential is come by (`authorizer`). Kept here: what the user gave goes to the server's own
+origin and its https upgrade, never elsewhere (P7); each header is sent once, the protocol's
+before the user's, and no `Origin` (T-24); a body that broke off is never taken for whole.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+
+import trio
+
+from mcp_stdio.config import Config
+from mcp_stdio.errors import BadAnswer, ConnectionLost, Unreachable, UsageFailure, quote
+from mcp_stdio.http import Exchange, Head, Lane, Request, content, redirects
+from mcp_stdio.http.authorizer import Authorizer, Fixed
+from mcp_stdio.http.cookies import Cookies
+from mcp_stdio.http.url import Origin, Url
+
+PROXY_VARIABLES = frozenset({"http_proxy", "https_proxy", "all_proxy"})
+"""The variables httpx reads, in upper or lower case; `no_proxy` by itself names no proxy."""
+
+MAX_MOVED = 100
+"""Redirects remembered; a server whose URLs are new each time must not fill our memory."""
+
+
+def open_client(
+    config: Config,
+    *,
+    authorizer: Authorizer | None = None,
+    environ: Mapping[str, str] = os.environ,
+    platform: str = sys.platform,
+) -> Client:
+    """The client for the server of these settings; connects to nothing yet.
+
+    `authorizer` replaces the headers of the settings. Raises UsageFailure for a bad URL.
+    """
+    try:
+        origin = Url.parse(config.url).origin
+    except ValueError as exc:
+        raise UsageFailure(f"the URL cannot be used: {exc}", hint="check the URL") from None
+
+    def tls() -> ssl.SSLContext:
+        from mcp_stdio.http.tls import context  # loads certificates: not for http://
+
+        return context(config.tls)
+
+    connect, write = config.timeout_connect, config.timeout_read
+    lane: Lane
+    if names_proxy(environ, platform):
+        from mcp_stdio.http.proxied import Proxied  # httpx costs more than all the rest
+
+        lane = Proxied(tls, timeout_connect=connect, timeout_write=write)
+    else:
+        from mcp_stdio.http.direct import Direct
+
+        lane = Direct(tls, timeout_connect=connect, timeout_write=write)
+    return Client(lane, origin=origin, authorizer=authorizer or Fixed(config.headers))
+
+
+def names_proxy(environ: Mapping[str, str], platform: str) -> bool:
+    """Whether the environment, or on macOS and Windows the system's settings, name a proxy."""
+    if any(value and name.lower() in PROXY_VARIABLES for name, value in environ.items()):
+        return True
+    if platform not in ("darwin", "win32"):
+        return False
+    from urllib.request import getproxies  # costs more than the rest of a start without proxy
+
+    return any(f"{scheme}_proxy" in PROXY_VARIABLES for scheme in getproxies())
+
+
+class Client(Lane):
+    """A lane that adds to each request what the server's origin may see.
+
+    `origin` is the one the user configured; requests to others carry nothing of the user's.
+    """
+
+    def __init__(self, lane: Lane, *, origin: Origin, authorizer: Authorizer | None = None) -> None:
+        self._lane = lane
+        self._origin = origin
+        self._authorizer = authorizer or Fixed()
+        self._cookies = Cookies()
+        self._moved: dict[tuple[str, Url], Url] = {}
+
+    def is_ready(self, request: Request) -> bool:
+        """Whether `send` would put the request on an open connection without waiting for one."""
+        return self._authorizer.is_ready and self._lane.is_ready(self._forwarded(request))
+
+    async def send(self, request: Request) -> Exchange:
+        """Send the request, its user's headers and cookies added.
+
+        Raises Unreachable (or a subtype) when no byte of it left, ConnectionLost when some did.
+        """
+        exchange = _Exchange(self, request)
+        await exchange.send(self._forwarded(request))
+        return exchange
+
+    async def prepare(self, url: Url) -> None:
+        """Have a connection ready for the first request; failures stay silent."""
+        await self._lane.prepare(url)
+
+    def drop_idle(self) -> None:
+        """Close every idle connection, for instance after the machine has slept."""
+        self._lane.drop_idle()
+
+    async def aclose(self) -> None:
+        """Close what is left open."""
+        await self._lane.aclose()
+
+    def _forwarded(self, request: Request) -> Request:
+        """The request as remembered redirects have it."""
+        moved = self._moved.get((request.method, request.url))
+        return request if moved is None else replace(request, url=moved)
+
+    def _remember(self, request: Request, url: Url) -> None:
+        """From now on such requests go to `url` at once: a redirect has led there."""
+        if len(self._moved) >= MAX_MOVED:
+            self._moved.clear()
+        self._moved[request.method, request.url] = url
+
+    def _forget(self, request: Request) -> None:
+        """Begin at the URL itself again: where a redirect once led, nothing is any more."""
+        self._moved.pop((request.method, request.url), None)
+
+    def _stored(self, url: Url, head: Head) -> None:
+        """Keep the cookies of a response."""
+        self._cookies.store(url, head.headers)
+
+    async def _sent(self, request: Request) -> tuple[Request, Exchange]:
+        """Hand a request to the lane; also what it became: the same with all of its headers."""
+        given: tuple[tuple[str, str], ...] = ()
+        if self._is_home(request.url):
+            given = await self._authorizer.headers()
+        cookie = self._cookies.header(request.url)
+        headers = _merged(request.headers, given, cookie)
+        complete = replace(request, headers=headers)
+        return complete, await self._lane.send(complete)
+
+    async def _is_renewed(self, request: Request, head: Head) -> bool:
+        """Whether a refused request has a better credential now."""
+        return self._is_home(request.url) and await self._authorizer.renew(request, head)
+
+    def _is_home(self, url: Url) -> bool:
+        return redirects.is_home(self._origin, url.origin)
+
+
+class _Exchange(Exchange):
+    """A request of the client: as many requests of its lane as redirects and renewals ask for."""
+
+    def __init__(self, client: Client, request: Request) -> None:
+        self._client = client
+        self._request = request
+        self._sent = request
+        self._lanes: Exchange | None = None
+        self._decoder: content.Decoder | None = None
+
+    async def send(self, request: Request) -> None:
+        """Send the request, or what has become of it."""
+        with _os_errors_mapped():
+            try:
+                self._sent, self._lanes = await self._client._sent(request)
+            except Unreachable:
+                self._client._forget(self._request)
+                raise
+
+    async def head(self) -> Head:
+        """The head of the response that counts."""
+        hops = 0
+        may_renew = True
+        while True:
+            head = await self._next_head()
+            if redirects.is_redirect(head):
+                url = redirects.target(self._sent.url, head, hops)
+                self._client._remember(self._request, url)
+                hops += 1
+            elif head.status in (401, 403) and may_renew:
+                may_renew = False
+                if not await self._client._is_renewed(self._sent, head):
+                    return self._final(head)
+                url = self._sent.url
+            else:
+                return self._final(head)
+            await self.aclose()
+            await self.send(replace(self._request, url=url))
+
+    async def _next_head(self) -> Head:
+        assert self._lanes is not None
+        with _os_errors_mapped():
+            try:
+                head = await self._lanes.head()
+            except Unreachable:
+                self._client._forget(self._request)
+                raise
+        self._client._stored(self._sent.url, head)
+        return head
+
+    def _final(self, head: Head) -> Head:
+        if head.status in (404, 410):
+            self._client._forget(self._request)
+        try:
+            self._decoder = content.decoder(head.headers.get("content-encoding"))
+        except content.Unsupported as exc:
+            raise BadAnswer(
+                f"the server compresses its answer with `{quote(str(exc))}`, unasked",
+                hint="gzip and deflate are understood; let the server answer uncompressed",
+                status=head.status,
+            ) from None
+        return head
+
+    async def receive_some(self) -> bytes:
+        """The next bytes of the body, decoded."""
+        if self._decoder is None:
+            return await self._receive_encoded()
+        await trio.lowlevel.checkpoint()  # a step may need no input, and there may be many
+        while True:
+            try:
+                plain = self._decoder.step()
+            except content.Malformed as exc:
+                raise BadAnswer(
+                    f"the server's compressed answer is damaged: {quote(str(exc))}",
+                    hint="the server or a proxy before it compresses wrongly",
+                ) from None
+            if plain:
+                return plain
+            encoded = await self._receive_encoded()
+            if encoded:
+                self._decoder.feed(encoded)
+            elif self._decoder.is_complete:
+                return b""
+            else:
+                raise ConnectionLost("the server's compressed answer broke off", answer_begun=True)
+
+    async def _receive_encoded(self) -> bytes:
+        assert self._lanes is not None
+        with _os_errors_mapped(answer_begun=True):
+            return await self._lanes.receive_some()
+
+    async def aclose(self) -> None:
+        """End the exchange."""
+        if self._lanes is not None:
+            lanes, self._lanes = self._lanes, None
+            await lanes.aclose()
+
+
+def _merged(
+    protocol: Iterable[tuple[str, str]], given: Iterable[tuple[str, str]], cookie: str | None
+) -> tuple[tuple[str, str], ...]:
+    """Each header once: the protocol's before the user's. (The lanes add what is missing.)"""
+    merged: dict[str, tuple[str, str]] = {}
+    for headers in (given, protocol):
+        for name, value in headers:
+            merged[name.lower()] = (name, value)
+    if cookie is not None:
+        name, own = merged.get("cookie", ("Cookie", ""))
+        merged["cookie"] = (name, f"{own}; {cookie}" if own else cookie)
+    return tuple(merged.values())
+
+
+@contextmanager
+def _os_errors_mapped(*, answer_begun: bool = False) -> Iterator[None]:
+    # Lanes translate the errors they foresee; whether bytes left is unknown for any other.
+    try:
+        yield
+    except OSError as exc:
+        raise ConnectionLost(
+            f"the connection failed: {quote(exc.strerror or type(exc).__name__)}",
+            answer_begun=answer_begun,
+        ) from exc

@@ -1,0 +1,68 @@
+"""Cookies that keep a client on the same instance behind a load balancer (RFC 6265).
+
+One jar per origin, stricter than a browser: what an origin set goes back to that origin alone
+(T-24). Expiry, path and `Secure` are the standard library's business. Nothing is kept on disk.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mcp_stdio.http import Headers
+from mcp_stdio.http.url import Origin, Url
+
+if TYPE_CHECKING:
+    from http.cookiejar import CookieJar
+
+MAX_COOKIES = 50
+"""Cookies kept for an origin: what RFC 6265 section 6.1 asks of every user agent at least."""
+
+
+class Cookies:
+    """The cookies that servers have set."""
+
+    def __init__(self) -> None:
+        self._jars: dict[Origin, CookieJar] = {}
+
+    def store(self, url: Url, headers: Headers) -> None:
+        """Take in the `Set-Cookie` headers of a response from `url`.
+
+        A server that sets more than `MAX_COOKIES` has its earlier ones forgotten.
+        """
+        lines = headers.get_all("set-cookie")
+        if not lines:
+            return
+        # Not at the top: they cost more to import than the rest of this package, and most
+        # servers never set a cookie.
+        from email.message import Message
+        from http.cookiejar import CookieJar
+        from urllib.request import Request
+
+        jar = self._jars.setdefault(url.origin, CookieJar())
+        message = Message()
+        for line in lines:
+            message.add_header("Set-Cookie", line)
+        if len(jar) + len(lines) > MAX_COOKIES:
+            jar.clear()
+        jar.extract_cookies(_Response(message), Request(str(url)))  # type: ignore[arg-type]
+
+    def header(self, url: Url) -> str | None:
+        """The value of a `Cookie` header for a request to `url`; None where there is none."""
+        jar = self._jars.get(url.origin)
+        if jar is None:
+            return None
+        from urllib.request import Request
+
+        request = Request(str(url))
+        jar.add_cookie_header(request)
+        return request.get_header("Cookie")
+
+
+class _Response:
+    """What a `CookieJar` asks of a response."""
+
+    def __init__(self, message: object) -> None:
+        self._message = message
+
+    def info(self) -> object:
+        return self._message

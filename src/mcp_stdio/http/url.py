@@ -1,0 +1,105 @@
+"""URLs as the relay needs them: parsed once, origin comparable, never printed with a secret."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import NamedTuple
+from urllib.parse import quote, unquote, urljoin, urlsplit
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+_HOST = re.compile(r"[a-z0-9._~-]+|[0-9a-f:.]*:[0-9a-f:.]*")
+"""A host name or an IPv6 address, lower case; what else RFC 3986 allows, no resolver knows."""
+
+
+class Origin(NamedTuple):
+    """Scheme, host and port: what credentials are bound to."""
+
+    scheme: str
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Url:
+    """An absolute http or https URL. `target` is path and query, as a request line wants them."""
+
+    scheme: str
+    host: str
+    port: int
+    target: str
+
+    @classmethod
+    def parse(cls, text: str) -> Url:
+        """Read a URL without user information and fragment. Raises ValueError with a reason."""
+        if any(ch.isspace() or not ch.isprintable() for ch in text):
+            raise ValueError("it contains white space or control characters")
+        try:
+            parts = urlsplit(text)
+        except ValueError:
+            raise ValueError("its host is not a valid name") from None
+        scheme = parts.scheme.lower()
+        if scheme not in DEFAULT_PORTS:
+            raise ValueError("it must begin with http:// or https://")
+        if not parts.hostname:
+            raise ValueError("it names no host")
+        try:
+            port = parts.port
+        except ValueError:
+            raise ValueError("its port is not a number from 1 to 65535") from None
+        if port == 0:
+            raise ValueError("its port is not a number from 1 to 65535")
+        host = parts.hostname
+        if not host.isascii():
+            try:
+                host = host.encode("idna").decode("ascii")
+            except UnicodeError:
+                raise ValueError("its host is not a valid name") from None
+        if not _HOST.fullmatch(host):
+            raise ValueError("its host is not a valid name")
+        target = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
+        if parts.query:
+            target += "?" + quote(parts.query, safe="/%:@!$&'()*+,;=~-._?[]")
+        return cls(scheme, host, port or DEFAULT_PORTS[scheme], target)
+
+    @property
+    def origin(self) -> Origin:
+        """What decides whether another URL may see this one's credentials."""
+        return Origin(self.scheme, self.host, self.port)
+
+    @property
+    def authority(self) -> str:
+        """Host and port as the `Host` header wants them."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the host is this machine by name or address."""
+        return (
+            self.host in ("localhost", "::1")
+            or self.host.endswith(".localhost")
+            or (self.host.startswith("127.") and self.host.replace(".", "").isdigit())
+        )
+
+    @property
+    def public(self) -> str:
+        """The part that may be printed: a query can hold a secret."""
+        return f"{self.scheme}://{self.authority}{self.target.partition('?')[0]}"
+
+    def join(self, reference: str) -> Url:
+        """The URL that `reference` (a `Location` header) denotes. Raises ValueError."""
+        return Url.parse(urljoin(str(self), reference))
+
+    def __str__(self) -> str:
+        """The whole URL, query included; for a text that is shown take `public`."""
+        return f"{self.scheme}://{self.authority}{self.target}"
+
+
+def user_information(text: str) -> tuple[str, str] | None:
+    """User name and password of a URL, percent-decoded; None when it has neither."""
+    parts = urlsplit(text)
+    if parts.username is None and parts.password is None:
+        return None
+    return unquote(parts.username or ""), unquote(parts.password or "")
