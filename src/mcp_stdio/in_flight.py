@@ -1,0 +1,104 @@
+"""The messages that are being relayed: who may still answer, who was cancelled, who is left.
+
+A cancel scope exists before the task that runs in it, so the very next line may cancel it. Ids are
+compared with their type. Also knows when all of it has to end: what a call does after the client
+withdrew it outlives the client's cancel, but never the shutdown.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Any
+
+import trio
+
+from mcp_stdio import spec
+from mcp_stdio.jsonrpc import Id, Message
+from mcp_stdio.upstream.turn import Queue, Turn
+
+WINDOW = 256
+"""Messages of a file that are under way at once; each has a connection. Those of a pipe are not
+counted: its reader must always see the next cancel and the end."""
+
+
+class Relayed:
+    """One message on its way. It is the `Leave` of its own call."""
+
+    __slots__ = ("_in_flight", "is_answered", "message", "scope", "shield", "turn", "withdrawn")
+
+    def __init__(self, in_flight: InFlight, message: Message, turn: Turn) -> None:
+        self._in_flight = in_flight
+        self.message = message
+        self.scope = trio.CancelScope()
+        self.turn = turn
+        self.withdrawn: Message | None = None
+        self.is_answered = not message.is_request
+        self.shield: trio.CancelScope | None = None
+
+    def shielded(self, seconds: float) -> trio.CancelScope:
+        """A scope that outlives the client's cancel but not the end of the program."""
+        deadline = min(trio.current_time() + seconds, self._in_flight.deadline)
+        self.shield = trio.CancelScope(shield=True, deadline=deadline)
+        return self.shield
+
+    def withdraw(self, cancel: Message) -> None:
+        """The client wants no answer any more."""
+        self.withdrawn = cancel
+        self.scope.cancel()
+
+
+class InFlight:
+    """What has been read and is not over."""
+
+    def __init__(self) -> None:
+        self.deadline = inf
+        self._all: set[Relayed] = set()
+        self._requests: dict[Id, Relayed] = {}
+        self._turns = Queue()
+        self._room = trio.Event()
+
+    def __contains__(self, message: Message) -> bool:
+        """Whether a request under this id is waiting for its answer (S-5)."""
+        return message.is_request and message.id in self._requests
+
+    def open(self, message: Message) -> Relayed:
+        """Enter a message, in the order of reading."""
+        relayed = Relayed(self, message, self._turns.take())
+        self._all.add(relayed)
+        if message.is_request and message.id is not None:
+            self._requests[message.id] = relayed
+        return relayed
+
+    def cancel(self, cancel: Message) -> None:
+        """Withdraw the request that a `notifications/cancelled` names; any other is ignored (S-14).
+
+        `initialize` is never cancelled (T-16).
+        """
+        id: Any = cancel.params.get("requestId")
+        if type(id) not in (str, int):
+            return
+        relayed = self._requests.get(id)
+        if relayed is not None and relayed.message.method != spec.INITIALIZE:
+            relayed.withdraw(cancel)
+
+    def close(self, relayed: Relayed) -> None:
+        """The message is over."""
+        relayed.turn.over()
+        id = relayed.message.id
+        if relayed.message.is_request and id is not None and self._requests.get(id) is relayed:
+            del self._requests[id]
+        self._all.discard(relayed)
+        self._room.set()
+
+    async def room(self) -> None:
+        """Wait until fewer than WINDOW messages are under way."""
+        while len(self._all) >= WINDOW:
+            self._room = trio.Event()
+            await self._room.wait()
+
+    def end_by(self, deadline: float) -> None:
+        """Nothing of this may last longer than `deadline` (trio's clock)."""
+        self.deadline = min(self.deadline, deadline)
+        for relayed in self._all:
+            if relayed.shield is not None:
+                relayed.shield.deadline = min(relayed.shield.deadline, self.deadline)

@@ -1,0 +1,157 @@
+"""Results made to fit the client: an upstream around an upstream.
+
+Merges the pages of the four list methods, since widespread clients read only the first one. Items
+are cut from the pages' bytes and joined; nothing is parsed and printed anew. Knows neither HTTP nor
+stdio.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mcp_stdio import jsonrpc
+from mcp_stdio.errors import RelayError
+from mcp_stdio.jsonrpc import Message
+from mcp_stdio.spec import LISTS
+from mcp_stdio.upstream import Call, Upstream
+
+log = logging.getLogger(__name__)
+
+MAX_PAGES = 100
+"""Pages that are merged; what is beyond stays reachable through the last page's `nextCursor`."""
+
+
+class MergedPages:
+    """Answers a list request without a cursor by all pages in one.
+
+    A later page that fails ends the merging: the client gets what there is, with the cursor of the
+    page that is missing. `limit` bounds the merged answer in bytes.
+    """
+
+    def __init__(self, upstream: Upstream, ids: Iterator[str], *, limit: int) -> None:
+        self._upstream = upstream
+        self._ids = ids
+        self._limit = limit
+
+    @property
+    def version(self) -> str | None:
+        """The protocol version agreed with the client."""
+        return self._upstream.version
+
+    async def send(self, message: Message, call: Call) -> None:
+        """Deliver one message; see `Upstream.send`."""
+        items = LISTS.get(message.method) if message.is_request else None
+        if items is None or "cursor" in message.params:
+            await self._upstream.send(message, call)
+            return
+        first = await self._page(message, call)
+        if first is not None:
+            await call.emit(await self._merged(first, message, items, call))
+
+    def refresh(self) -> None:
+        """See `Upstream.refresh`."""
+        self._upstream.refresh()
+
+    async def aclose(self) -> None:
+        """See `Upstream.aclose`."""
+        await self._upstream.aclose()
+
+    async def _page(self, request: Message, call: Call) -> Message | None:
+        """The response to a request; what else comes back meanwhile goes on to the client."""
+        page: Message | None = None
+
+        async def take(message: Message) -> None:
+            nonlocal page
+            if message.is_response:
+                page = message
+            else:
+                await call.emit(message)
+
+        await self._upstream.send(request, call.emitting(take))
+        return page
+
+    async def _merged(self, first: Message, request: Message, items: str, call: Call) -> Message:
+        merged = _Pages(first, items)
+        seen: set[str] = set()
+        while (cursor := merged.next_cursor) is not None and cursor not in seen:
+            seen.add(cursor)
+            if len(seen) >= MAX_PAGES:
+                log.warning("`%s` has more than %d pages", request.method, MAX_PAGES)
+                break
+            try:
+                page = await self._page(_next_request(request, next(self._ids), cursor), call)
+            except RelayError as exc:
+                log.warning("a further page of `%s` is missing: %s", request.method, exc)
+                break
+            if page is None or not merged.append(page, self._limit):
+                log.warning("a further page of `%s` is missing", request.method)
+                break
+        return merged.message()
+
+
+@dataclass(slots=True)
+class _Pages:
+    """The first page, and the items of those after it."""
+
+    first: Message
+    items: str
+    further: list[str]
+    next_cursor: str | None
+
+    def __init__(self, first: Message, items: str) -> None:
+        self.first = first
+        self.items = items
+        self.further = []
+        self.next_cursor = _next_cursor(first) if self._has_items(first) else None
+
+    def append(self, page: Message, limit: int) -> bool:
+        """Take over another page; False when it is none, or makes the answer too large."""
+        size = len(self.first.raw) + sum(map(len, self.further)) + len(page.raw)
+        if not self._has_items(page) or size > limit:
+            return False
+        text = page.raw.decode()
+        start, end = _items_span(text, self.items)
+        self.further.append(text[start + 1 : end - 1].strip())
+        self.next_cursor = _next_cursor(page)
+        return True
+
+    def message(self) -> Message:
+        """The first page with all items in it, and the cursor of what is still missing."""
+        if not self.further:
+            return self.first
+        text = self.first.raw.decode()
+        start, end = _items_span(text, self.items)
+        parts = [text[start + 1 : end - 1].strip(), *self.further]
+        array = f"[{','.join(part for part in parts if part)}]"
+        merged = f"{text[:start]}{array}{text[end:]}"
+        result_start, result_end = jsonrpc.object_spans(merged)["result"]
+        result = merged[result_start:result_end].encode()
+        if self.next_cursor is None:
+            result = jsonrpc.remove_member(result, "nextCursor")
+        else:
+            result = jsonrpc.replace_member(result, "nextCursor", jsonrpc.encode(self.next_cursor))
+        return jsonrpc.parse(merged[:result_start].encode() + result + merged[result_end:].encode())
+
+    def _has_items(self, page: Message) -> bool:
+        return isinstance(page.result.get(self.items), list)
+
+
+def _next_cursor(page: Message) -> str | None:
+    cursor = page.result.get("nextCursor")
+    return cursor if isinstance(cursor, str) else None
+
+
+def _next_request(request: Message, id: str, cursor: str) -> Message:
+    params = {name: value for name, value in request.params.items() if name != "_meta"}
+    # A progress token belongs to one request only (T-64); the rest of `_meta` goes along.
+    meta = request.params.get("_meta")
+    if isinstance(meta, dict):
+        params["_meta"] = {name: value for name, value in meta.items() if name != "progressToken"}
+    return jsonrpc.request(id, request.method, params | {"cursor": cursor})
+
+
+def _items_span(text: str, items: str) -> tuple[int, int]:
+    result_start, _ = jsonrpc.object_spans(text)["result"]
+    return jsonrpc.object_spans(text, result_start)[items]

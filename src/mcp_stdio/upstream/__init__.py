@@ -1,0 +1,87 @@
+"""What every way to a server offers the relay, and what it is given: `Upstream` and `Call`.
+
+An upstream is asked to `send` one message and brings whatever comes back for it through
+`call.emit`. A wrapper (list pages merged, an era bridged) is an upstream around an upstream: it
+hands on a call of its own whose `emit` is its own method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import trio
+
+from mcp_stdio.jsonrpc import Message
+from mcp_stdio.upstream.turn import Queue, Turn
+
+Emit = Callable[[Message], Awaitable[None]]
+"""Brings one message to the client; waits while the client does not read."""
+
+
+class Leave(Protocol):
+    """What a call may still do after the client has withdrawn it."""
+
+    withdrawn: Message | None
+
+    def shielded(self, seconds: float) -> trio.CancelScope:
+        """A scope that outlives the client's cancel but not the end of the program."""
+        ...
+
+
+@dataclass(slots=True)
+class Call:
+    """One message on its way to the server, and where the answers go.
+
+    `turn` keeps messages in the order they were read: wait for it before the first byte, pass it on
+    once sent or when waiting for something of one's own. `leave.withdrawn` is the client's
+    `notifications/cancelled` once there is one; the call's cancel scope is cancelled with it.
+    """
+
+    emit: Emit
+    turn: Turn
+    leave: Leave
+
+    def emitting(self, emit: Emit) -> Call:
+        """The same call with another receiver: how an upstream wraps an upstream."""
+        return replace(self, emit=emit)
+
+
+class _Staying:
+    """The leave of the relay's own requests, which nobody withdraws."""
+
+    withdrawn: Message | None = None
+
+    def shielded(self, seconds: float) -> trio.CancelScope:
+        return trio.CancelScope(shield=True, deadline=trio.current_time() + seconds)
+
+
+def own_call(emit: Emit) -> Call:
+    """The call of a message that the relay sends by itself, out of turn."""
+    return Call(emit, Queue().take(), _Staying())
+
+
+class Upstream(Protocol):
+    """A server, seen through one transport and era."""
+
+    @property
+    def version(self) -> str | None:
+        """The protocol version agreed with the client; None before there is one."""
+        ...
+
+    async def send(self, message: Message, call: Call) -> None:
+        """Deliver one message and emit what comes back.
+
+        For a request, returns after its response was emitted. Raises RelayError where there will be
+        none; the caller answers.
+        """
+        ...
+
+    def refresh(self) -> None:
+        """Open listening streams anew: the machine has slept and connections may be dead."""
+        ...
+
+    async def aclose(self) -> None:
+        """Say goodbye to the server; bounded by the caller."""
+        ...

@@ -1,0 +1,208 @@
+"""One session as the server knows it: its id, its version, and what is open under it.
+
+The `Link` of the handshake era. Dresses messages in the session's headers (protocol.md 1.3), knows
+which requests and questions are open, and ends them when the session is lost. It is opened, used
+and replaced by `session`, and never comes back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import trio
+
+from mcp_stdio import jsonrpc, spec
+from mcp_stdio.errors import BadAnswer, SessionLost
+from mcp_stdio.http import Head
+from mcp_stdio.jsonrpc import Id, Message
+from mcp_stdio.log import protect
+from mcp_stdio.upstream import Call, own_call
+from mcp_stdio.upstream.exchange import Messenger
+from mcp_stdio.upstream.link import HeaderList
+from mcp_stdio.upstream.patience import Patience
+
+
+@dataclass(slots=True)
+class _Open:
+    """A request of the client under way."""
+
+    call: Call
+    patience: Patience
+    has_begun: bool = False
+    answered_elsewhere: trio.Event = field(default_factory=trio.Event)
+
+
+class Handshake:
+    """A session, from the `initialize` request that opens it to the farewell.
+
+    `ready` is set once requests may go out, as a rule when the server has accepted
+    `notifications/initialized`; `listening` is the scope of the GET stream's task.
+    """
+
+    def __init__(self, messenger: Messenger) -> None:
+        self._messenger = messenger
+        self.session_id: str | None = None
+        self.version: str | None = None
+        self.ready = trio.Event()
+        self.listening = trio.CancelScope()
+        self.has_listener = False  # nobody reads the GET stream yet
+        self.is_listened = True  # until the server declines the GET stream
+        self._attempt = trio.CancelScope()
+        self._open: dict[Id, _Open] = {}
+        self._questions: dict[Id, _Open | None] = {}
+
+    @property
+    def has_session(self) -> bool:
+        """Whether the server gave a session id; without one a 404 is just a 404 (T-42)."""
+        return self.session_id is not None
+
+    def agree(self, version: object) -> None:
+        """Take over the version of the server's answer. Raises BadAnswer when it is no version."""
+        if not isinstance(version, str) or not spec.is_visible_ascii(version):
+            raise BadAnswer("the server's answer to `initialize` names no protocol version")
+        self.version = version
+
+    # Headers
+
+    def headers(self, message: Message) -> HeaderList:
+        """Headers of a POST: `initialize` itself goes out bare."""
+        return spec.POST_HEADERS + self._own_headers()
+
+    def listen_headers(self, last_event_id: str | None) -> HeaderList:
+        """Headers of the GET stream."""
+        resume: HeaderList = ()
+        if last_event_id is not None:
+            # UTF-8 on the wire (WHATWG HTML 9.2.4), and headers are written as Latin-1.
+            resume = ((spec.LAST_EVENT_ID, last_event_id.encode().decode("latin-1")),)
+        return spec.GET_HEADERS + self._own_headers() + resume
+
+    def resume_headers(self, last_event_id: str) -> HeaderList | None:
+        """Headers of the GET that resumes any stream of this session (T-46)."""
+        return self.listen_headers(last_event_id)
+
+    def farewell_headers(self) -> HeaderList:
+        """Headers of the DELETE."""
+        return self._own_headers()
+
+    def _own_headers(self) -> HeaderList:
+        own: HeaderList = ()
+        if self.version is not None:
+            own += ((spec.PROTOCOL_VERSION, self.version),)
+        if self.session_id is not None:
+            own += ((spec.SESSION_ID, self.session_id),)
+        return own
+
+    # Requests under way
+
+    def opened(self, message: Message, call: Call, patience: Patience) -> None:
+        """Remember a request: its answer may arrive on another stream."""
+        assert message.id is not None
+        self._open[message.id] = _Open(call, patience)
+
+    def begun(self, message: Message, head: Head) -> None:
+        """The response has begun; that of `initialize` brings the session id (T-41)."""
+        assert message.id is not None
+        self._open[message.id].has_begun = True
+        if message.method == spec.INITIALIZE:
+            session_id = head.headers.get(spec.SESSION_ID.lower())
+            if session_id is not None and not spec.is_visible_ascii(session_id):
+                raise BadAnswer("the server's session id has characters that none may have")
+            if session_id is not None:
+                protect(session_id)
+            self.session_id = session_id
+
+    def closed(self, message: Message) -> None:
+        """Forget a request."""
+        assert message.id is not None
+        self._open.pop(message.id, None)
+
+    async def wait_elsewhere(self, message: Message) -> None:
+        """Wait for the GET stream to bring the answer."""
+        assert message.id is not None
+        if not self.is_listened:
+            raise _unanswerable()
+        await self._open[message.id].answered_elsewhere.wait()
+
+    async def answered_elsewhere(self, message: Message) -> bool:
+        """Emit a response that came on the GET stream; False when no request waits for it."""
+        waiting = None if message.id is None else self._open.get(message.id)
+        if waiting is None:
+            return False
+        await waiting.call.emit(message)
+        waiting.answered_elsewhere.set()
+        return True
+
+    async def abandon(self, message: Message, withdrawn: Message | None) -> None:
+        """Send `notifications/cancelled` under the id that the server knows (T-61)."""
+        if message.method == spec.INITIALIZE:
+            return  # must not be cancelled (T-16)
+        notice = withdrawn
+        if notice is None or not jsonrpc.same_id(notice.params.get("requestId"), message.id):
+            notice = jsonrpc.notification(spec.CANCELLED, {"requestId": message.id})
+        patience = Patience(silence=None, total=None)  # the caller's scope bounds it
+        with patience:
+            await self._messenger.tell(notice, self, own_call(_ignore), patience)
+
+    # Questions of the server
+
+    def asked(self, question: Message, message: Message | None) -> None:
+        """The server waits for the client, so its own silence does not count meanwhile.
+
+        A question on the GET stream may belong to any request under way.
+        """
+        assert question.id is not None
+        request = None if message is None or message.id is None else self._open.get(message.id)
+        self._questions[question.id] = request
+        if question.method != spec.PING:
+            for waiting in self._concerned(request):
+                waiting.patience.hold()
+
+    def answering(self, response: Message) -> bool:
+        """The client answers; False when this session asked nothing under that id."""
+        if response.id not in self._questions:
+            return False
+        request = self._questions.pop(response.id)
+        for waiting in self._concerned(request):
+            waiting.patience.heard()
+        return True
+
+    def _concerned(self, request: _Open | None) -> list[_Open]:
+        return list(self._open.values()) if request is None else [request]
+
+    # Ends
+
+    def lose(self) -> None:
+        """The server knows the session no more: end what was streaming under it (E-7).
+
+        Requests without a response yet learn it from their own 404 and are sent again.
+        """
+        self.listening.cancel()
+        for waiting in self._open.values():
+            if waiting.has_begun:
+                waiting.patience.give_up(
+                    SessionLost("the server ended the session while the call was running")
+                )
+
+    def decline_listening(self) -> None:
+        """The server offers no GET stream: nothing will arrive there."""
+        self.is_listened = False
+        for waiting in self._open.values():
+            if waiting.has_begun:
+                waiting.patience.give_up(_unanswerable())
+
+    def attempt(self) -> trio.CancelScope:
+        """A scope for one connection of the GET stream, which `reopen` ends."""
+        self._attempt = trio.CancelScope()
+        return self._attempt
+
+    def reopen(self) -> None:
+        """Have the GET stream connected anew."""
+        self._attempt.cancel()
+
+
+def _unanswerable() -> BadAnswer:
+    return BadAnswer("the server accepted the request without an answer and offers no stream")
+
+
+async def _ignore(message: Message) -> None:
+    pass

@@ -1,0 +1,63 @@
+"""What an exchange must know about the era it serves: `Link`, and what both eras share.
+
+A link dresses messages in headers and says what an interruption means. It holds values only; who
+opened it and how it is renewed is the upstream's business.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from mcp_stdio.http import Head
+from mcp_stdio.jsonrpc import Message
+from mcp_stdio.upstream import Call
+from mcp_stdio.upstream.patience import Patience
+
+HeaderList = tuple[tuple[str, str], ...]
+
+
+class Link(Protocol):
+    """The relation to the server under which a message is sent."""
+
+    @property
+    def has_session(self) -> bool:
+        """Whether a 404 means that a session has ended (T-42, T-44)."""
+        ...
+
+    def headers(self, message: Message) -> HeaderList:
+        """Headers of the POST that carries `message`."""
+        ...
+
+    def resume_headers(self, last_event_id: str) -> HeaderList | None:
+        """Headers of the GET that resumes a broken stream; None where that does not exist."""
+        ...
+
+    def opened(self, message: Message, call: Call, patience: Patience) -> None:
+        """A request is about to be sent; `patience` can end it."""
+        ...
+
+    def begun(self, message: Message, head: Head) -> None:
+        """The response to a request has begun. Raises BadAnswer for a head that cannot be used."""
+        ...
+
+    def closed(self, message: Message) -> None:
+        """A request is over, in whatever way."""
+        ...
+
+    def asked(self, question: Message, message: Message | None) -> None:
+        """The server asks the client something, on the stream of the request `message`."""
+        ...
+
+    async def wait_elsewhere(self, message: Message) -> None:
+        """Wait until the answer to a request that was accepted with 202 came on another stream.
+
+        Raises BadAnswer where there is no such stream.
+        """
+        ...
+
+    async def abandon(self, message: Message, withdrawn: Message | None) -> None:
+        """Tell the server that nobody waits for the answer to `message` any more.
+
+        `withdrawn` is the client's own word for it, None when the relay gives up by itself.
+        """
+        ...

@@ -1,0 +1,84 @@
+"""How long a request may go without an answer: the silence allowed, the longest time in all.
+
+One cancel scope with a moving deadline instead of one for every read. It also ends a request whose
+session was lost, since that is the same event to the task concerned: nothing more will come.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from types import TracebackType
+
+import trio
+
+from mcp_stdio.errors import RelayError, TimedOut
+
+
+class Patience:
+    """`with patience:` raises TimedOut, or what `give_up` was told, when there is no more of it.
+
+    `silence` and `total` are seconds; None means without limit. The silence counts from the last
+    `heard`; before the first one, and from `hold` to the next `heard`, it does not run.
+    """
+
+    __slots__ = ("_end", "_reason", "_scope", "_silence", "_total")
+
+    def __init__(self, *, silence: float | None, total: float | None) -> None:
+        self._silence = inf if silence is None else silence
+        self._total = inf if total is None else total
+        self._end = trio.current_time() + self._total
+        self._scope = trio.CancelScope(deadline=self._end)
+        self._reason: RelayError | None = None
+
+    def heard(self) -> None:
+        """There was a sign of life: the silence begins anew."""
+        self._scope.deadline = min(self._end, trio.current_time() + self._silence)
+
+    def hold(self) -> None:
+        """The server is not the one to act: let only the total run."""
+        self._scope.deadline = self._end
+
+    def give_up(self, reason: RelayError) -> None:
+        """End the wait now with this failure."""
+        self._reason = reason
+        self._scope.cancel()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the wait ended by itself, and not because of something outside."""
+        return self._scope.cancel_called
+
+    @property
+    def ended_by_time(self) -> bool:
+        """Whether it was the time that ran out."""
+        return self._scope.cancel_called and self._reason is None
+
+    @property
+    def remaining(self) -> float:
+        """Seconds that a pause of our own may take."""
+        return min(self._silence, self._end - trio.current_time())
+
+    def __enter__(self) -> Patience:
+        self._scope.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        swallowed = bool(self._scope.__exit__(kind, value, traceback))
+        if not self._scope.cancelled_caught:
+            return swallowed
+        if self._reason is not None:
+            raise self._reason
+        if trio.current_time() >= self._end:
+            raise TimedOut(
+                f"no answer within {self._total:g} s, the longest a call may take",
+                hint="raise `--timeout-call` if the server needs longer",
+            )
+        raise TimedOut(
+            f"the server was silent for {self._silence:g} s",
+            hint="raise `--timeout-read` if the server needs longer",
+        )

@@ -1,0 +1,395 @@
+"""A server of the handshake era over Streamable HTTP (2025-03-26 to 2025-11-25).
+
+Owns the way into a session: the client's `initialize` and its replay when the server has forgotten
+us, the barrier that keeps requests behind the handshake, the farewell. One renewal serves all
+requests that lost the session at the same time; it is tried again with the next message when it
+fails (T-41 to T-44, S-9, T-17). Knows nothing of the stateless era.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import trio
+
+from mcp_stdio import jsonrpc, spec
+from mcp_stdio.errors import BadAnswer, RelayError, SessionLost, quote
+from mcp_stdio.http import Request
+from mcp_stdio.jsonrpc import Message
+from mcp_stdio.upstream import Call, Emit, own_call
+from mcp_stdio.upstream.exchange import HttpRefusal, Messenger
+from mcp_stdio.upstream.handshake import Handshake
+from mcp_stdio.upstream.listening import listen
+from mcp_stdio.upstream.patience import Patience
+from mcp_stdio.upstream.turn import Queue
+
+log = logging.getLogger(__name__)
+
+INITIALIZED_GRACE = 1.0
+"""Seconds that requests wait for the client's `notifications/initialized`. A client sends it at
+once; a script may leave it out and still deserves its answers."""
+
+OWN_REQUEST = 30.0
+"""Seconds that one of the relay's own requests may take in all."""
+
+
+class NotInitialized(Exception):
+    """The client sent a request without ever having sent `initialize`."""
+
+
+class _Renewal:
+    """One attempt to open the session anew, awaited by all that need it."""
+
+    def __init__(self) -> None:
+        self.done = trio.Event()
+        self.failure: RelayError | None = None
+
+
+class Session:
+    """The upstream of the handshake era. `nursery` runs the listening stream and renewals.
+
+    `emit` brings what belongs to no request to the client; `ids` mints the relay's own ids.
+    """
+
+    def __init__(
+        self,
+        messenger: Messenger,
+        *,
+        nursery: trio.Nursery,
+        emit: Emit,
+        ids: Iterator[str],
+        timeout_read: float | None,
+        timeout_call: float | None,
+    ) -> None:
+        self._messenger = messenger
+        self._nursery = nursery
+        self._emit = emit
+        self._ids = ids
+        self._timeout_read = timeout_read
+        self._timeout_call = timeout_call
+        self._departures = Queue()
+        self._opening: Message | None = None  # the client's initialize request
+        self._opened: Mapping[str, Any] = {}  # and the result it was given
+        self._opened_over = trio.Event()  # the client's own handshake is not under way
+        self._opened_over.set()
+        self._handshake: Handshake | None = None
+        self._renewal: _Renewal | None = None
+        self._standing: dict[tuple[str, str], Message] = {}  # log level and subscriptions
+
+    @property
+    def version(self) -> str | None:
+        """The protocol version the client was told."""
+        version = self._opened.get("protocolVersion")
+        return version if isinstance(version, str) else None
+
+    async def send(self, message: Message, call: Call) -> None:
+        """Deliver one message; see `Upstream.send`."""
+        # Messages pass the handshake's state in the order they were read, and leave in the order
+        # in which they passed it: what waits for the handshake must not stop what completes it.
+        await call.turn.come()
+        read_turn, call = call.turn, replace(call, turn=self._departures.take())
+        read_turn.over()
+        try:
+            if message.is_request:
+                await self._send_request(message, call)
+            else:
+                await self._send_unanswered(message, call)
+        finally:
+            call.turn.over()
+
+    def refresh(self) -> None:
+        """Connect the listening stream anew."""
+        if self._handshake is not None:
+            self._handshake.reopen()
+
+    async def aclose(self) -> None:
+        """End the session with a DELETE, where there is one (T-43)."""
+        if self._handshake is not None:
+            await self._leave(self._handshake)
+
+    # Client to server
+
+    async def _send_request(self, message: Message, call: Call) -> None:
+        assert message.id is not None
+        if message.method == spec.INITIALIZE:
+            await self._initialize(message, call)
+        elif message.method == spec.PING and self._handshake is None:
+            await call.emit(jsonrpc.result(message.id, {}))  # S-9
+        elif message.method == spec.DISCOVER:
+            # A client of both eras falls back to `initialize` on this (D-1).
+            text = "server/discover is not supported by the remote server"
+            await call.emit(jsonrpc.error(message.id, jsonrpc.METHOD_NOT_FOUND, text))
+        else:
+            try:
+                await self._request(message, call)
+            except NotInitialized:
+                text = "Send `initialize` first: the remote server needs a handshake"
+                await call.emit(jsonrpc.error(message.id, jsonrpc.INVALID_PARAMS, text))
+
+    async def _request(self, message: Message, call: Call) -> None:
+        with self._patience() as patience:
+            handshake = await self._current()
+            try:
+                await self._ask(message, handshake, call, patience)
+            except _Forgotten:
+                # Not processed, so it may be sent again, whatever it is (T-44).
+                call.turn.over()
+                patience.hold()
+                try:
+                    await self._ask(message, await self._current(), call, patience)
+                except _Forgotten:
+                    raise SessionLost("the server forgets each session at once") from None
+
+    async def _ask(
+        self, message: Message, handshake: Handshake, call: Call, patience: Patience
+    ) -> None:
+        if message.method in (spec.SET_LEVEL, spec.SUBSCRIBE, spec.UNSUBSCRIBE):
+            call = call.emitting(partial(self._note, message, call.emit))
+        try:
+            await self._messenger.ask(message, handshake, call, patience)
+        except HttpRefusal as refusal:
+            if refusal.status == 404 and handshake.has_session:
+                self._lose(handshake)
+                raise _Forgotten from None
+            if _speaks_of_session(refusal) and handshake.has_session:
+                self._doubt(handshake)
+            if refusal.answer is None:
+                raise
+            await call.emit(refusal.answer)
+        except SessionLost:
+            self._lose(handshake)
+            raise
+
+    async def _note(self, request: Message, emit: Emit, message: Message) -> None:
+        """Remember what a new session has to be told again, once the server granted it."""
+        if message.is_response and message.error is None:
+            match request.method, request.params:
+                case spec.SET_LEVEL, _:
+                    self._standing["level", ""] = request
+                case spec.SUBSCRIBE, {"uri": str(uri)}:
+                    self._standing["uri", uri] = request
+                case spec.UNSUBSCRIBE, {"uri": str(uri)}:
+                    self._standing.pop(("uri", uri), None)
+        await emit(message)
+
+    async def _send_unanswered(self, message: Message, call: Call) -> None:
+        try:
+            if message.is_response:
+                await self._respond(message, call)
+            elif message.method == spec.INITIALIZED:
+                await self._initialized(message, call)
+            else:
+                await self._notify(message, call)
+        except (RelayError, NotInitialized) as exc:
+            log.warning("could not deliver a %s: %s", message.kind.value, exc)
+
+    async def _notify(self, message: Message, call: Call) -> None:
+        handshake = await self._current()
+        try:
+            await self._tell(message, handshake, call)
+        except HttpRefusal as refusal:
+            if refusal.status != 404 or not handshake.has_session:
+                raise
+            self._lose(handshake)
+            await self._tell(message, await self._current(), call)
+
+    async def _respond(self, message: Message, call: Call) -> None:
+        call.turn.over()  # a server may need it to answer the request that holds up the others
+        handshake = self._handshake
+        if handshake is None or not handshake.answering(message):
+            log.warning("dropped a response to a question that nobody asks")
+            return
+        await self._tell(message, handshake, call)
+
+    async def _tell(self, message: Message, handshake: Handshake, call: Call) -> None:
+        with self._patience() as patience:
+            await self._messenger.tell(message, handshake, call, patience)
+
+    # The client's own handshake
+
+    async def _initialize(self, message: Message, call: Call) -> None:
+        call.turn.over()
+        if self._handshake is not None:  # again in one process: a new session (Q-20)
+            self._handshake.listening.cancel()
+            self._nursery.start_soon(self._leave, self._handshake)
+        self._opening = message
+        self._opened = {}
+        self._standing.clear()
+        self._opened_over = over = trio.Event()
+        self._handshake = handshake = Handshake(self._messenger)
+        emit = partial(self._adopt, handshake, call.emit)
+        try:
+            with self._patience() as patience:
+                await self._messenger.ask(message, handshake, call.emitting(emit), patience)
+        except HttpRefusal as refusal:
+            if refusal.answer is None:
+                raise
+            await call.emit(refusal.answer)
+        finally:
+            if handshake.version is None and self._handshake is handshake:
+                self._handshake = None
+            over.set()
+
+    async def _adopt(self, handshake: Handshake, emit: Emit, message: Message) -> None:
+        if message.is_response and message.error is None:
+            handshake.agree(message.result.get("protocolVersion"))
+            self._opened = message.result
+        await emit(message)
+
+    async def _initialized(self, message: Message, call: Call) -> None:
+        call.turn.over()
+        await self._opened_over.wait()
+        handshake = self._handshake
+        if handshake is None:
+            log.warning("dropped `%s`: there is no session", message.method)
+            return
+        try:
+            await self._tell(message, handshake, call)
+        finally:
+            self._open(handshake)
+
+    def _open(self, handshake: Handshake) -> None:
+        """Let requests through and listen, now that `initialized` was accepted (T-6, T-17)."""
+        handshake.ready.set()
+        if not handshake.has_listener:
+            handshake.has_listener = True
+            self._nursery.start_soon(listen, self._messenger, handshake, self._emit)
+
+    async def _current(self) -> Handshake:
+        """The session to use, opened anew if need be. Raises NotInitialized, RelayError."""
+        while True:
+            if not self._opened_over.is_set():
+                await self._opened_over.wait()
+            handshake = self._handshake
+            if handshake is None:
+                await self._renewed()
+                continue
+            if not handshake.ready.is_set():
+                with trio.move_on_after(INITIALIZED_GRACE):
+                    await handshake.ready.wait()
+                handshake.ready.set()
+            if self._handshake is handshake:
+                return handshake
+
+    # Losing and renewing
+
+    def _lose(self, handshake: Handshake) -> None:
+        """The server forgot the session: open it anew, once for all that noticed (T-44)."""
+        handshake.lose()
+        if self._handshake is handshake:
+            self._handshake = None
+            self._start_renewal()
+
+    def _doubt(self, handshake: Handshake) -> None:
+        """The session seems to be forgotten: open it anew before the next message (Q-19)."""
+        handshake.listening.cancel()
+        if self._handshake is handshake:
+            self._handshake = None
+
+    async def _renewed(self) -> None:
+        if self._opening is None:
+            raise NotInitialized("no session was ever opened")
+        renewal = self._renewal or self._start_renewal()
+        await renewal.done.wait()
+        if renewal.failure is not None:
+            raise renewal.failure
+
+    def _start_renewal(self) -> _Renewal:
+        self._renewal = renewal = _Renewal()
+        self._nursery.start_soon(self._renew, renewal)
+        return renewal
+
+    async def _renew(self, renewal: _Renewal) -> None:
+        try:
+            await self._open_anew()
+        except RelayError as failure:
+            log.warning("could not open the session anew: %s", failure)
+            renewal.failure = failure
+        except Exception:
+            log.exception("could not open the session anew")
+            renewal.failure = RelayError("internal error while opening the session anew")
+        finally:
+            self._renewal = None
+            renewal.done.set()
+
+    async def _open_anew(self) -> None:
+        assert self._opening is not None
+        opening, handshake = self._opening, Handshake(self._messenger)
+        result = (await self._own(opening.with_id(next(self._ids)), handshake)).result
+        handshake.agree(result.get("protocolVersion"))
+        for name in ("protocolVersion", "capabilities") if self._opened else ():
+            if result.get(name) != self._opened.get(name):
+                log.warning("the new session differs from the old one in `%s`", name)
+        self._opened = self._opened or result
+        await self._tell(jsonrpc.notification(spec.INITIALIZED), handshake, own_call(self._emit))
+        if self._opening is not opening:
+            self._nursery.start_soon(self._leave, handshake)  # the client has begun anew meanwhile
+            return
+        for message in self._standing.values():
+            try:
+                await self._own(message.with_id(next(self._ids)), handshake)
+            except RelayError as exc:
+                log.warning("the new session does not take `%s`: %s", message.method, exc)
+        self._handshake = handshake
+        self._open(handshake)
+        log.info("opened the session anew")
+
+    async def _own(self, message: Message, handshake: Handshake) -> Message:
+        """Send a request of the relay's own and return its result."""
+        answers: list[Message] = []
+
+        async def take(incoming: Message) -> None:
+            if incoming.is_response:
+                answers.append(incoming)
+            else:
+                await self._emit(incoming)
+
+        silence = OWN_REQUEST if self._timeout_read is None else self._timeout_read
+        with Patience(silence=silence, total=OWN_REQUEST) as patience:
+            try:
+                await self._messenger.ask(message, handshake, own_call(take), patience)
+            except HttpRefusal as refusal:
+                if refusal.answer is None:
+                    raise
+                answers.append(refusal.answer)
+        if (error := answers[0].error) is not None:
+            text = quote(str(error.get("message", "")))
+            raise BadAnswer(f"the server refuses `{message.method}`: {text}")
+        return answers[0]
+
+    # Leaving
+
+    async def _leave(self, handshake: Handshake) -> None:
+        if not handshake.has_session:
+            return
+        request = Request(
+            "DELETE", self._messenger.url, handshake.farewell_headers(), is_replayable=True
+        )
+        with trio.move_on_after(OWN_REQUEST):
+            try:
+                exchange = await self._messenger.http.send(request)
+                try:
+                    await exchange.head()
+                finally:
+                    await exchange.aclose()
+            except RelayError as exc:
+                log.info("could not end the session: %s", exc)
+
+    def _patience(self) -> Patience:
+        return Patience(silence=self._timeout_read, total=self._timeout_call)
+
+
+class _Forgotten(Exception):
+    """404 to a POST that carried a session id: the server did not process it."""
+
+
+def _speaks_of_session(refusal: HttpRefusal) -> bool:
+    """Whether a 400 is about the session: some servers say so instead of 404 (Q-19)."""
+    text = refusal.text
+    if refusal.answer is not None and refusal.answer.error is not None:
+        text += str(refusal.answer.error.get("message", ""))
+    return refusal.status == 400 and "session" in text.lower()
