@@ -71,7 +71,11 @@ class Exchange(ABC):
 
     @abstractmethod
     async def head(self) -> Head:
-        """Wait for the final response head. Raises ConnectionLost, BadAnswer."""
+        """Wait for the final response head. Raises ConnectionLost, BadAnswer.
+
+        Where a lane, a redirect or a renewed credential has it sent only now, also what `send`
+        raises.
+        """
 
     @abstractmethod
     async def receive_some(self) -> bytes:

@@ -1,10 +1,12 @@
-"""Reading a whole response body within a bound."""
+"""Reading a response body within a bound, whole or only its beginning."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from mcp_stdio.errors import TooLarge
+import trio
+
+from mcp_stdio.errors import RelayError, TooLarge
 from mcp_stdio.http import Exchange
 
 
@@ -25,3 +27,18 @@ async def read_body(exchange: Exchange, limit: int, heard: Callable[[], None]) -
             )
         chunks.append(chunk)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+async def read_beginning(exchange: Exchange, limit: int, seconds: float) -> bytes:
+    """What can be had of a body that only explains a failure; whatever is wrong with it, ends it.
+
+    Reads little more than `limit` bytes.
+    """
+    beginning = bytearray()
+    with trio.move_on_after(seconds):
+        try:
+            while len(beginning) < limit and (chunk := await exchange.receive_some()):
+                beginning += chunk
+        except RelayError:
+            pass
+    return bytes(beginning)

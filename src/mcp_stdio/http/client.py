@@ -130,11 +130,10 @@ class Client(Lane):
         """Begin at the URL itself again: where a redirect once led, nothing is any more."""
         self._moved.pop((request.method, request.url), None)
 
-    def _stored(self, url: Url, head: Head) -> None:
-        """Keep the cookies of a response."""
+    def _store_cookies(self, url: Url, head: Head) -> None:
         self._cookies.store(url, head.headers)
 
-    async def _sent(self, request: Request) -> tuple[Request, Exchange]:
+    async def _transmit(self, request: Request) -> tuple[Request, Exchange]:
         """Hand a request to the lane; also what it became: the same with all of its headers."""
         given: tuple[tuple[str, str], ...] = ()
         if self._is_home(request.url):
@@ -144,8 +143,8 @@ class Client(Lane):
         complete = replace(request, headers=headers)
         return complete, await self._lane.send(complete)
 
-    async def _is_renewed(self, request: Request, head: Head) -> bool:
-        """Whether a refused request has a better credential now."""
+    async def _renew(self, request: Request, head: Head) -> bool:
+        """Have a better credential for a refused request; False when there is none."""
         return self._is_home(request.url) and await self._authorizer.renew(request, head)
 
     def _is_home(self, url: Url) -> bool:
@@ -153,56 +152,63 @@ class Client(Lane):
 
 
 class _Exchange(Exchange):
-    """A request of the client: as many requests of its lane as redirects and renewals ask for."""
+    """A request of the client: as many requests of its lane as redirects and a renewal ask for."""
 
     def __init__(self, client: Client, request: Request) -> None:
         self._client = client
         self._request = request
         self._sent = request
-        self._lanes: Exchange | None = None
+        self._inner: Exchange | None = None
+        self._head: Head | None = None
         self._decoder: content.Decoder | None = None
 
     async def send(self, request: Request) -> None:
         """Send the request, or what has become of it."""
-        with _os_errors_mapped():
+        with _os_errors_translated():
             try:
-                self._sent, self._lanes = await self._client._sent(request)
+                self._sent, self._inner = await self._client._transmit(request)
             except Unreachable:
                 self._client._forget(self._request)
                 raise
 
     async def head(self) -> Head:
-        """The head of the response that counts."""
+        """Wait for the head of the response that counts; redirects and renewals are none.
+
+        Raises what `send` raises as well, since it may come to sending again.
+        """
         hops = 0
         may_renew = True
-        while True:
+        while self._head is None:
             head = await self._next_head()
             if redirects.is_redirect(head):
                 url = redirects.target(self._sent.url, head, hops)
                 self._client._remember(self._request, url)
                 hops += 1
-            elif head.status in (401, 403) and may_renew:
-                may_renew = False
-                if not await self._client._is_renewed(self._sent, head):
-                    return self._final(head)
+            elif (
+                may_renew
+                and head.status in (401, 403)
+                and await self._client._renew(self._sent, head)
+            ):
                 url = self._sent.url
+                may_renew = False
             else:
-                return self._final(head)
+                return self._accept(head)
             await self.aclose()
             await self.send(replace(self._request, url=url))
+        return self._head
 
     async def _next_head(self) -> Head:
-        assert self._lanes is not None
-        with _os_errors_mapped():
+        assert self._inner is not None
+        with _os_errors_translated():
             try:
-                head = await self._lanes.head()
+                head = await self._inner.head()
             except Unreachable:
                 self._client._forget(self._request)
                 raise
-        self._client._stored(self._sent.url, head)
+        self._client._store_cookies(self._sent.url, head)
         return head
 
-    def _final(self, head: Head) -> Head:
+    def _accept(self, head: Head) -> Head:
         if head.status in (404, 410):
             self._client._forget(self._request)
         try:
@@ -213,6 +219,7 @@ class _Exchange(Exchange):
                 hint="gzip and deflate are understood; let the server answer uncompressed",
                 status=head.status,
             ) from None
+        self._head = head
         return head
 
     async def receive_some(self) -> bytes:
@@ -239,15 +246,15 @@ class _Exchange(Exchange):
                 raise ConnectionLost("the server's compressed answer broke off", answer_begun=True)
 
     async def _receive_encoded(self) -> bytes:
-        assert self._lanes is not None
-        with _os_errors_mapped(answer_begun=True):
-            return await self._lanes.receive_some()
+        assert self._inner is not None
+        with _os_errors_translated(answer_begun=True):
+            return await self._inner.receive_some()
 
     async def aclose(self) -> None:
         """End the exchange."""
-        if self._lanes is not None:
-            lanes, self._lanes = self._lanes, None
-            await lanes.aclose()
+        if self._inner is not None:
+            inner, self._inner = self._inner, None
+            await inner.aclose()
 
 
 def _merged(
@@ -265,7 +272,7 @@ def _merged(
 
 
 @contextmanager
-def _os_errors_mapped(*, answer_begun: bool = False) -> Iterator[None]:
+def _os_errors_translated(*, answer_begun: bool = False) -> Iterator[None]:
     # Lanes translate the errors they foresee; whether bytes left is unknown for any other.
     try:
         yield

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import h11
 import trio
 
-from mcp_stdio.errors import BadAnswer, ConnectionLost, RelayError, Unreachable, quote
+from mcp_stdio.errors import BadAnswer, ConnectionLost, RelayError, TlsFailure, Unreachable, quote
 from mcp_stdio.http import Exchange, Head, Headers
 from mcp_stdio.http.dial import Stream
 from mcp_stdio.http.tls import client_certificate_refusal, reason
@@ -144,14 +144,10 @@ class DirectExchange(Exchange):
             else:
                 await self._write_watching(head, body)
             why = transport.write_failure
-            if why is not None and self._head is None and self._failure is None:
+            if why is not None and self._head is None:
                 if transport.sent == sent:
-                    raise Unreachable(
-                        f"the connection to `{connection.authority}` broke before the request "
-                        f"left: {why}",
-                        hint="try again",
-                    )
-                if transport.has_stalled and transport.peek() is None:
+                    raise await self._unsent(why)
+                if transport.has_stalled and self._failure is None and transport.peek() is None:
                     raise self._lost(why)
             is_sent = True
         finally:
@@ -304,6 +300,21 @@ class DirectExchange(Exchange):
         except RelayError:
             pass
         return False
+
+    async def _unsent(self, why: str) -> Unreachable:
+        # Only TLS has a reason to give that is worth looking for.
+        with trio.move_on_after(_FINISH_TIME):
+            try:
+                await self.head()
+            except TlsFailure as refusal:
+                return refusal
+            except RelayError:
+                pass
+        return Unreachable(
+            f"the connection to `{self._connection.authority}` broke before the request left: "
+            f"{why}",
+            hint="try again",
+        )
 
     def _lost(self, why: str) -> ConnectionLost:
         authority = self._connection.authority

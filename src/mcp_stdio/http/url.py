@@ -56,7 +56,7 @@ class Url:
                 host = host.encode("idna").decode("ascii")
             except UnicodeError:
                 raise ValueError("its host is not a valid name") from None
-        if not _HOST.fullmatch(host):
+        if not _HOST.fullmatch(host) or ("[" in parts.netloc) != (":" in host):
             raise ValueError("its host is not a valid name")
         target = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
         if parts.query:
@@ -90,7 +90,11 @@ class Url:
 
     def join(self, reference: str) -> Url:
         """The URL that `reference` (a `Location` header) denotes. Raises ValueError."""
-        return Url.parse(urljoin(str(self), reference))
+        try:
+            joined = urljoin(str(self), reference)
+        except ValueError:
+            raise ValueError("its host is not a valid name") from None
+        return Url.parse(joined)
 
     def __str__(self) -> str:
         """The whole URL, query included; for a text that is shown take `public`."""
