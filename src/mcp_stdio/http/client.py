@@ -15,10 +15,11 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 
 import trio
 
-from mcp_stdio.config import Config
+from mcp_stdio.config import Config, Tls
 from mcp_stdio.errors import BadAnswer, ConnectionLost, Unreachable, UsageFailure, quote
 from mcp_stdio.http import Exchange, Head, Lane, Request, content, redirects
 from mcp_stdio.http.authorizer import Authorizer, Fixed
@@ -41,18 +42,22 @@ def open_client(
 ) -> Client:
     """The client for the server of these settings; connects to nothing yet.
 
-    `authorizer` replaces the headers of the settings. Raises UsageFailure for a bad URL.
+    `authorizer` replaces the headers of the settings. Raises UsageFailure for a bad URL, and for
+    certificate files that cannot be used.
     """
     try:
         origin = Url.parse(config.url).origin
     except ValueError as exc:
         raise UsageFailure(f"the URL cannot be used: {exc}", hint="check the URL") from None
 
+    @cache
     def tls() -> ssl.SSLContext:
         from mcp_stdio.http.tls import context  # loads certificates: not for http://
 
         return context(config.tls)
 
+    if origin.scheme == "https" and config.tls != Tls():
+        tls()  # the user's files are read while a mistake in them is still one of usage
     connect, write = config.timeout_connect, config.timeout_read
     lane: Lane
     if names_proxy(environ, platform):

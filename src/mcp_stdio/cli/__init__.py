@@ -1,0 +1,138 @@
+"""The command: from arguments to an exit code, and the one place where failures become text.
+
+Owns the order of things at start, the choice of what to run, and the last seam: exception groups
+are taken apart here, once; what has an explanation is printed as `error: …` with a hint, anything
+else is a defect whose traceback goes to the log. Exit codes: 0 normal end, 1 failure, 2 usage, 130
+interrupted; testing a connection has more of its own (`diagnose`). Kept here: `--help` and
+`--version` import neither trio nor httpx nor ssl, so everything that works is imported by name of
+the task, when it is asked for.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+
+from mcp_stdio import log
+from mcp_stdio.cli.options import SEE_HELP, USAGE, parse
+from mcp_stdio.cli.settings import Check, Demo, Relay, order
+from mcp_stdio.descriptors import occupy_standard_descriptors, outlet
+from mcp_stdio.errors import OutputClosed, RelayError, UsageFailure
+
+NORMAL_END = 0
+FAILURE = 1
+USAGE_ERROR = 2
+INTERRUPTED = 130
+
+STDOUT = 1
+STDERR = 2
+
+logger = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv` (without the program's name) and return the exit code."""
+    occupy_standard_descriptors()
+    try:
+        try:
+            code = _run(sys.argv[1:] if argv is None else argv)
+        except SystemExit:  # `-h` and `-V` have printed
+            code = NORMAL_END
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BaseException as exc:  # noqa: BLE001 - the last seam
+        code, text = explained(exc)
+        if text:
+            _tell(text)
+        _silence_stdout()
+    return code
+
+
+def _run(argv: Sequence[str]) -> int:
+    if not argv:
+        _tell(f"usage: {USAGE}\n\nhint: {SEE_HELP}")
+        return USAGE_ERROR
+    todo = order(parse(argv), os.environ)
+    for secret in todo.secrets:
+        log.protect(secret)
+    log.setup(todo.verbosity, todo.log_file)
+    for note in todo.notes:
+        logger.warning(note)
+    match todo.task:
+        case Relay(config):
+            import trio
+
+            from mcp_stdio import relay
+
+            trio.run(relay.serve, config)
+            return NORMAL_END
+        case Check(config, as_json):
+            from mcp_stdio import diagnose
+
+            return diagnose.run(config, as_json=as_json)
+        case Demo(is_serving):
+            from mcp_stdio import demo
+
+            return demo.run(is_serving=is_serving)
+
+
+def explained(exc: BaseException) -> tuple[int, str]:
+    """The exit code and the text for what ended the run; a defect is logged with its traceback."""
+    cause = min(_leaves(exc), key=_rank)
+    match cause:
+        case KeyboardInterrupt():
+            return INTERRUPTED, ""
+        case BrokenPipeError() | OutputClosed():
+            return NORMAL_END, ""
+        case RelayError():
+            text = f"error: {cause}" + (f"\n\nhint: {cause.hint}" if cause.hint else "")
+            return USAGE_ERROR if isinstance(cause, UsageFailure) else FAILURE, text
+        case Exception():
+            logger.critical("a defect of mcp-stdio", exc_info=exc)
+            text = (
+                f"error: something went wrong inside mcp-stdio: {type(cause).__name__}\n\n"
+                "hint: please report it, with the traceback above"
+            )
+            return FAILURE, text
+    raise exc
+
+
+def _leaves(exc: BaseException) -> Iterator[BaseException]:
+    if isinstance(exc, BaseExceptionGroup):
+        for part in exc.exceptions:
+            yield from _leaves(part)
+    else:
+        yield exc
+
+
+def _rank(exc: BaseException) -> int:
+    """A defect first, since nothing else may hide it; then the wish to stop, then causes."""
+    match exc:
+        case RelayError():
+            return 2
+        case BrokenPipeError() | OutputClosed():
+            return 3
+        case Exception():
+            return 0
+    return 1
+
+
+def _tell(text: str) -> None:
+    """Write to stderr, or not at all if nobody takes it."""
+    data = f"{log.redact(text)}\n".encode(errors="backslashreplace")
+    with suppress(OSError):
+        outlet(STDERR).write(data)
+
+
+def _silence_stdout() -> None:
+    # The interpreter flushes stdout on its way out and would complain if its reader has gone.
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, STDOUT)
+        os.close(nowhere)

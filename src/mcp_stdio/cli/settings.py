@@ -1,0 +1,228 @@
+"""From arguments and environment to what is to be done: an `Order`, frozen.
+
+Owns what options mean together: commands, the URL, files that must exist, options that need one
+another. Refuses to do anything of it (`cli`). Pure but for a look whether named files can be read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from mcp_stdio.cli import headers
+from mcp_stdio.cli.headers import AUTHORIZATION, Credential
+from mcp_stdio.cli.options import SEE_HELP, Arguments
+from mcp_stdio.config import Config, Tls
+from mcp_stdio.errors import UsageFailure, quote
+from mcp_stdio.http.url import Url, user_information
+
+COMMANDS = ("test", "demo")
+COMMANDS_TO_COME = ("login", "logout", "status", "config")
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """Relay until the client leaves."""
+
+    config: Config
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Test the connection, stage by stage."""
+
+    config: Config
+    as_json: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """Show a conversation, or leave the demo's server running."""
+
+    is_serving: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to do, how loudly, and what the user should know before.
+
+    `secrets` must never be printed; `verbosity` runs from -1 (quiet) to 2 (the wire).
+    """
+
+    task: Relay | Check | Demo
+    verbosity: int = 0
+    log_file: str | None = None
+    notes: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+
+
+def order(arguments: Arguments, environ: Mapping[str, str]) -> Order:
+    """Make sense of the command line. Raises UsageFailure."""
+    command, words = _command(arguments)
+    verbosity = -1 if arguments.quiet else arguments.verbose
+    if command == "demo":
+        return Order(_demo(arguments, words), verbosity, arguments.log_file)
+    if arguments.serve:
+        raise UsageFailure("`--serve` goes with `demo`", hint="run `mcp-stdio demo --serve`")
+    if arguments.json and command != "test":
+        raise UsageFailure("`--json` goes with `--test`", hint="add `--test`, or leave it out")
+    if arguments.oauth:
+        raise UsageFailure(
+            "`--oauth`: signing in is not available yet",
+            hint="give a token through `MCP_BEARER_TOKEN`, if the server knows tokens",
+        )
+    given = _url(words)
+    url = _parse_url(given)
+    sent, note = _headers(arguments, environ, given)
+    config = Config(
+        url=str(url),
+        headers=sent,
+        tls=_tls(arguments),
+        timeout_connect=arguments.timeout_connect,
+        timeout_read=arguments.timeout_read or None,
+        timeout_call=arguments.timeout_call or None,
+        drain_timeout=arguments.drain_timeout,
+        max_message_size=arguments.max_message_size,
+        merge_pages=arguments.merge_pages,
+    )
+    return Order(
+        Check(config, arguments.json) if command == "test" else Relay(config),
+        verbosity,
+        arguments.log_file,
+        tuple(_notes(arguments, note, url, sent)),
+        tuple(_secrets(given, sent)),
+    )
+
+
+def _command(arguments: Arguments) -> tuple[str, list[str]]:
+    words = arguments.words
+    if words and words[0] in COMMANDS_TO_COME:
+        raise UsageFailure(f"`{words[0]}` is not available yet", hint=SEE_HELP)
+    if words and words[0] in COMMANDS:
+        return words[0], words[1:]
+    return ("test" if arguments.test else "relay"), words
+
+
+def _demo(arguments: Arguments, words: list[str]) -> Demo:
+    if words or arguments.test:
+        raise UsageFailure(
+            "`demo` takes no URL: it has a server of its own",
+            hint="run `mcp-stdio test URL` to see how a server of yours is reached",
+        )
+    return Demo(arguments.serve)
+
+
+def _url(words: list[str]) -> str:
+    if not words:
+        raise UsageFailure(
+            "the URL of the server is missing", hint="as in `mcp-stdio https://example.com/mcp`"
+        )
+    if len(words) > 1:
+        # The words are not repeated: `-H Authorization: Bearer TOKEN` without quotes ends here.
+        raise UsageFailure(
+            f"one URL is expected, and {len(words)} words were found",
+            hint="put values that contain spaces in quotes, as in `-H 'Key: Value'`",
+        )
+    word = words[0]
+    if "://" not in word:
+        shown = quote(word.rpartition("@")[2])  # before it may stand a password
+        raise UsageFailure(
+            f"`{shown}` is neither a URL nor a command",
+            hint=f"did you mean `{_probable_scheme(word)}://{shown}`?",
+        )
+    return word
+
+
+def _probable_scheme(word: str) -> str:
+    try:
+        return "http" if Url.parse(f"http://{word}").is_loopback else "https"
+    except ValueError:
+        return "https"
+
+
+def _parse_url(text: str) -> Url:
+    try:
+        return Url.parse(text)
+    except ValueError as exc:
+        # The URL is not repeated, since it may contain a password.
+        raise UsageFailure(
+            f"the URL cannot be used: {quote(str(exc))}",
+            hint="a URL looks like `https://example.com/mcp`",
+        ) from None
+
+
+def _headers(
+    arguments: Arguments, environ: Mapping[str, str], url: str
+) -> tuple[headers.Headers, str | None]:
+    custom = headers.parse_headers(arguments.header, environ)
+    from_header = [
+        Credential(f"-H {AUTHORIZATION}", value) for name, value in custom if _is_credential(name)
+    ]
+    explicit = list(from_header)
+    if arguments.bearer_token is not None:
+        explicit.insert(0, headers.bearer(arguments.bearer_token, source="--bearer-token"))
+    if user := user_information(url):
+        explicit.append(headers.basic(*user))
+    credential, note = headers.choose(explicit, environ.get(headers.TOKEN_VARIABLE, "").strip())
+    others = tuple(item for item in custom if not _is_credential(item[0]))
+    if credential is None:
+        return others, note
+    return ((AUTHORIZATION, credential.value), *others), note
+
+
+def _is_credential(name: str) -> bool:
+    return name.lower() == AUTHORIZATION.lower()
+
+
+def _tls(arguments: Arguments) -> Tls:
+    if arguments.key is not None and arguments.cert is None:
+        raise UsageFailure(
+            "`--key` goes with `--cert`", hint="name the certificate the key belongs to"
+        )
+    for option, path in (
+        ("--cacert", arguments.cacert),
+        ("--cert", arguments.cert),
+        ("--key", arguments.key),
+    ):
+        if path is not None and not os.access(path, os.R_OK):
+            raise UsageFailure(
+                f"`{option}`: `{quote(path)}` cannot be read", hint="name a file in PEM format"
+            )
+    return Tls(
+        cacert=arguments.cacert,
+        cert=arguments.cert,
+        key=arguments.key,
+        insecure=arguments.insecure,
+    )
+
+
+def _notes(
+    arguments: Arguments, note: str | None, url: Url, sent: headers.Headers
+) -> Iterator[str]:
+    if note is not None:
+        yield note
+    for option, value in (
+        ("--client-id", arguments.client_id),
+        ("--oauth-scope", arguments.oauth_scope),
+    ):
+        if value is not None:
+            yield f"`{option}` has no effect without `--oauth`"
+    if sent and url.scheme == "http" and not url.is_loopback:
+        names = ", ".join(f"`{name}`" for name, _ in sent)
+        yield f"{names} will travel unencrypted to `{url.host}`: anybody on the way can read it"
+    if arguments.insecure and url.scheme == "https":
+        yield "with `--insecure` nothing proves that this is the right server"
+
+
+def _secrets(url: str, sent: headers.Headers) -> Iterator[str]:
+    for name, value in sent:
+        yield value
+        if _is_credential(name):
+            yield value.partition(" ")[2]
+    if user := user_information(url):
+        # Without a password the name is the token.
+        parts = urlsplit(url)
+        yield user[1] or user[0]
+        yield parts.password or parts.username or ""

@@ -1,0 +1,40 @@
+"""The last seam: what an exception out of the work becomes for the user."""
+
+from __future__ import annotations
+
+import pytest
+
+from mcp_stdio.cli import FAILURE, INTERRUPTED, NORMAL_END, USAGE_ERROR, explained
+from mcp_stdio.errors import OutputClosed, RelayError, Unreachable, UsageFailure
+
+
+def group(*parts: BaseException) -> BaseException:
+    return BaseExceptionGroup("of a nursery", [BaseExceptionGroup("of another", list(parts))])
+
+
+@pytest.mark.parametrize(
+    "exc, code, text",
+    [
+        (KeyboardInterrupt(), INTERRUPTED, ""),
+        (BrokenPipeError(), NORMAL_END, ""),
+        (OutputClosed(), NORMAL_END, ""),
+        (UsageFailure("a", hint="b"), USAGE_ERROR, "error: a\n\nhint: b"),
+        (Unreachable("a", hint="b"), FAILURE, "error: a\n\nhint: b"),
+        (RelayError("a"), FAILURE, "error: a"),
+        (group(RelayError("a")), FAILURE, "error: a"),
+        (group(OutputClosed(), RelayError("a")), FAILURE, "error: a"),
+        (group(RelayError("a"), KeyboardInterrupt()), INTERRUPTED, ""),
+    ],
+)
+def test_exceptions_become_a_text_and_a_code(exc: BaseException, code: int, text: str) -> None:
+    assert explained(exc) == (code, text)
+
+
+@pytest.mark.parametrize("exc", [KeyError("k3y"), group(RelayError("a"), KeyError("k3y"))])
+def test_a_defect_is_never_hidden(exc: BaseException, caplog: pytest.LogCaptureFixture) -> None:
+    code, text = explained(exc)
+    assert code == FAILURE
+    assert text.startswith("error: something went wrong inside mcp-stdio: KeyError\n\nhint: ")
+    (record,) = caplog.records
+    assert record.exc_info is not None
+    assert record.exc_info[1] is exc

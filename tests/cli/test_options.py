@@ -1,0 +1,128 @@
+"""The grammar of the command line: words, options, values."""
+
+from __future__ import annotations
+
+import pytest
+
+from mcp_stdio.cli.options import parse
+from mcp_stdio.errors import UsageFailure
+
+URL = "https://example.com/mcp"
+
+
+@pytest.mark.parametrize(
+    "argv, words",
+    [
+        ([URL], [URL]),
+        ([URL, "--insecure"], [URL]),
+        (["--insecure", URL], [URL]),
+        (["--timeout-read", "5", URL, "-v"], [URL]),
+        (["test", URL, "--json"], ["test", URL]),
+        (["--json", "test", "-v", URL], ["test", URL]),
+        (["demo", "--serve"], ["demo"]),
+        (["-H", "A: 1", URL, "-H", "B: 2"], [URL]),
+        (["--insecure"], []),
+    ],
+)
+def test_options_stand_before_between_and_after_words(argv: list[str], words: list[str]) -> None:
+    assert parse(argv).words == words
+
+
+def test_defaults() -> None:
+    arguments = parse([URL])
+    assert arguments.timeout_connect == 10
+    assert arguments.timeout_read == 120
+    assert arguments.timeout_call == 0
+    assert arguments.drain_timeout == 1.2
+    assert arguments.max_message_size == 64 * 1024 * 1024
+    assert arguments.merge_pages is True
+    assert arguments.header == []
+    assert arguments.verbose == 0
+
+
+@pytest.mark.parametrize(
+    "argv, name, value",
+    [
+        (["--bearer-token", "t"], "bearer_token", "t"),
+        (["--bearer-token=-t"], "bearer_token", "-t"),
+        (["--oauth"], "oauth", True),
+        (["--client-id", "c"], "client_id", "c"),
+        (["--oauth-scope", "a b"], "oauth_scope", "a b"),
+        (["-H", "A: 1", "--header", "B:2", "-HC: 3"], "header", ["A: 1", "B:2", "C: 3"]),
+        (["--timeout-connect", "0.5"], "timeout_connect", 0.5),
+        (["--timeout-read", "0"], "timeout_read", 0),
+        (["--timeout-read", "1.5"], "timeout_read", 1.5),
+        (["--timeout-call", "1e3"], "timeout_call", 1000),
+        (["--cacert", "p"], "cacert", "p"),
+        (["--cert", "p"], "cert", "p"),
+        (["--key", "p"], "key", "p"),
+        (["--insecure"], "insecure", True),
+        (["--max-message-size", "1000"], "max_message_size", 1000),
+        (["--max-message-size", "8M"], "max_message_size", 8 * 1024**2),
+        (["--max-message-size", "1k"], "max_message_size", 1024),
+        (["--max-message-size", "2GiB"], "max_message_size", 2 * 1024**3),
+        (["--no-merge-pages"], "merge_pages", False),
+        (["--drain-timeout", "0"], "drain_timeout", 0),
+        (["--test"], "test", True),
+        (["--check"], "test", True),
+        (["--json"], "json", True),
+        (["--serve"], "serve", True),
+        (["-vv"], "verbose", 2),
+        (["-v", "--verbose"], "verbose", 2),
+        (["-q"], "quiet", True),
+        (["--log-file", "p"], "log_file", "p"),
+    ],
+)
+def test_every_option_has_its_place(argv: list[str], name: str, value: object) -> None:
+    assert getattr(parse([*argv, URL]), name) == value
+
+
+DURATIONS = ("--timeout-connect", "--timeout-read", "--timeout-call", "--drain-timeout")
+
+
+@pytest.mark.parametrize("option", DURATIONS)
+@pytest.mark.parametrize("value", ["-1", "nan", "inf", "-inf", "", "ten", "10s"])
+def test_a_bad_duration_names_option_value_and_what_is_accepted(option: str, value: str) -> None:
+    with pytest.raises(UsageFailure) as caught:
+        parse([f"{option}={value}", URL])
+    text = str(caught.value)
+    assert f"`{option}`" in text
+    assert f"`{value}`" in text
+    assert "number of seconds" in text
+
+
+def test_connecting_needs_some_time() -> None:
+    with pytest.raises(UsageFailure, match="above 0"):
+        parse(["--timeout-connect", "0", URL])
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "64 MB/s", "M", "", "1T", "9" * 30])
+def test_a_bad_size_names_option_value_and_what_is_accepted(value: str) -> None:
+    with pytest.raises(UsageFailure) as caught:
+        parse([f"--max-message-size={value}", URL])
+    text = str(caught.value)
+    assert "`--max-message-size`" in text
+    assert f"`{value}`" in text
+    assert "`64M`" in text
+
+
+@pytest.mark.parametrize("option", ["--time", "--bearer", "--no-merge", "--unknown"])
+def test_options_are_never_abbreviated(option: str) -> None:
+    with pytest.raises(UsageFailure, match=f"unknown option `{option}`"):
+        parse([option, URL])
+
+
+def test_the_value_of_a_mistyped_option_is_not_repeated() -> None:
+    with pytest.raises(UsageFailure) as caught:
+        parse(["--bearer-tokn=s3cr3t", URL])
+    assert "s3cr3t" not in str(caught.value)
+
+
+def test_an_option_without_its_value_is_named() -> None:
+    with pytest.raises(UsageFailure, match="--timeout-read"):
+        parse([URL, "--timeout-read"])
+
+
+def test_quiet_and_verbose_exclude_each_other() -> None:
+    with pytest.raises(UsageFailure, match="not allowed with"):
+        parse(["-q", "-v", URL])
