@@ -13,6 +13,7 @@ import select
 import socket
 import stat
 import sys
+from contextlib import suppress
 from typing import Protocol
 
 PIPE_BUF: int = getattr(select, "PIPE_BUF", 512)
@@ -52,18 +53,15 @@ class Outlet(Protocol):
 def outlet(fd: int) -> Outlet:
     """The way to write to `fd`. Raises OSError when it is closed."""
     mode = os.fstat(fd).st_mode
-    if sys.platform == "win32":
-        return _Direct(fd)
-    if stat.S_ISSOCK(mode):
-        return _Socket(fd)
-    if stat.S_ISFIFO(mode):
-        return _Pipe(fd)
-    if os.isatty(fd):
-        try:
-            return _Terminal(fd)
-        except OSError:
-            # It may belong to another user, as after `su`.
-            return _Direct(fd)
+    if sys.platform != "win32":
+        if stat.S_ISSOCK(mode):
+            return _Socket(fd)
+        if stat.S_ISFIFO(mode):
+            return _Pipe(fd)
+        if os.isatty(fd):
+            # A terminal may belong to another user, as after `su`.
+            with suppress(OSError):
+                return _Terminal(fd)
     return _Direct(fd)
 
 

@@ -23,13 +23,21 @@ outside the range JSON-RPC reserves so that a local failure is never mistaken fo
 
 from __future__ import annotations
 
+from mcp_stdio.redaction import redact
+
 MAX_QUOTE = 200
 """Characters of server text that may appear in an error of ours (design: enough for a cause)."""
 
+MAX_READ = 16 * 1024
+"""Characters of it that are looked at; the rest cannot be part of what is quoted."""
+
 
 def quote(text: str, limit: int = MAX_QUOTE) -> str:
-    """Server text made fit for a message: one line, no control characters, at most `limit`."""
-    flat = " ".join(text.split())
+    """Server text made fit for a message: one line, no control characters, at most `limit`.
+
+    Secrets go first (P7): one that is cut in two would not be known as such afterwards.
+    """
+    flat = " ".join(redact(text[:MAX_READ]).split())
     clean = "".join(ch for ch in flat if ch.isprintable())
     return clean if len(clean) <= limit else clean[: limit - 1] + "…"
 

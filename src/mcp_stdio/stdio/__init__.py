@@ -146,9 +146,6 @@ class Output:
             if exc.errno not in (errno.EPIPE, errno.EBADF, errno.ECONNRESET):
                 _log.warning("standard output cannot be written: %s", exc.strerror)
             raise OutputClosed from exc
-        finally:
-            if 0 < len(rest) < len(data):
-                self._is_closed = True
 
     async def _push(self, writer: Writer, rest: memoryview, *, is_begun: bool) -> int:
         with trio.CancelScope(

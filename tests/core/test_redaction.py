@@ -1,0 +1,168 @@
+"""Secrets stay (P7): known values in every form, and what looks like a credential."""
+
+from __future__ import annotations
+
+import base64
+import json
+from urllib.parse import quote
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from mcp_stdio.redaction import MIN_SECRET, Redactor, redact
+
+SECRET = "s3cr/t+v=lue~'\"\\ü&x"
+
+
+@pytest.fixture
+def redactor() -> Redactor:
+    redactor = Redactor()
+    redactor.protect(SECRET)
+    return redactor
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        SECRET,
+        repr(SECRET),
+        json.dumps(SECRET),
+        json.dumps(SECRET, ensure_ascii=False),
+        quote(SECRET),
+        quote(SECRET, safe=""),
+        quote(SECRET, safe="").lower(),
+        base64.b64encode(SECRET.encode()).decode(),
+        base64.urlsafe_b64encode(SECRET.encode()).decode().rstrip("="),
+        *(
+            base64.b64encode(f"{user}:{SECRET}{after}".encode()).decode()
+            for user in ("", "a", "ab", "abc")
+            for after in ("", "x", "xy")
+        ),
+    ],
+)
+def test_a_known_secret_is_hidden_in_every_form(redactor: Redactor, form: str) -> None:
+    hidden = redactor.redact(f"before {form} after")
+    assert hidden.startswith("before ")
+    assert hidden.endswith(" after")
+    assert "***" in hidden
+    bare = form.strip("\"'=")
+    for length in range(8, len(bare) + 1, 4):
+        for at in range(2, len(bare) - length - 1):
+            assert bare[at : at + length] not in hidden
+
+
+def test_a_secret_is_hidden_in_the_middle_of_a_word(redactor: Redactor) -> None:
+    assert redactor.redact(f"xx{SECRET}xx") == "xx***xx"
+
+
+def test_the_longer_of_two_secrets_is_hidden_whole() -> None:
+    redactor = Redactor()
+    redactor.protect("token")
+    redactor.protect("token-with-tail")
+    assert redactor.redact("a token-with-tail, a token") == "a ***, a ***"
+
+
+@pytest.mark.parametrize("secret", ["", " ", "a", "abc", " abc\n"])
+def test_a_trivially_short_value_is_not_protected(secret: str) -> None:
+    redactor = Redactor()
+    redactor.protect(secret)
+    assert redactor.redact("abc abc") == "abc abc"
+
+
+def test_white_space_around_a_secret_is_not_part_of_it() -> None:
+    redactor = Redactor()
+    redactor.protect(" token-1\n")
+    assert redactor.redact("token-1") == "***"
+
+
+@given(st.text(min_size=MIN_SECRET), st.text(), st.text())
+def test_no_protected_value_survives(secret: str, before: str, after: str) -> None:
+    assume(len(secret.strip()) >= MIN_SECRET and not set(secret) <= {"*"})
+    redactor = Redactor()
+    redactor.protect(secret)
+    assert secret.strip() not in redactor.redact(before + secret + after)
+
+
+@pytest.mark.parametrize(
+    "text, hidden",
+    [
+        ("Authorization: Bearer abc.def", "Authorization: ***"),
+        ("authorization:abc", "authorization:***"),
+        ("Proxy-Authorization: Basic YTpi", "Proxy-Authorization: ***"),
+        ("Authorization: Bearer abc\nAccept: x", "Authorization: ***\nAccept: x"),
+        ("Authorization: *abc", "Authorization: ***"),
+        ("{'Authorization': 'Bearer a b'}", "{'Authorization': '***'}"),
+        ('{"cookie":"a=\\"b"}', '{"cookie":"***"}'),
+        ("[(b'Set-Cookie', b'a=b; c')]", "[(b'Set-Cookie', b'***')]"),
+        ("('Cookie', 'cut off", "('Cookie', '***'"),
+        ("Cookie: a=b; c=d", "Cookie: ***"),
+        ("Mcp-Session-Id: 123", "Mcp-Session-Id: ***"),
+        ("MCP-Session-Id=123", "MCP-Session-Id=***"),
+        ("mcp-param-region: us", "mcp-param-region: ***"),
+        ("{'Mcp-Param-X': 'y', 'Accept': 'z'}", "{'Mcp-Param-X': '***', 'Accept': 'z'}"),
+        ("X-Api-Key: 123", "X-Api-Key: ***"),
+        ("got `Bearer abcdef` back", "got `Bearer ***` back"),
+        ("bearer  a.b-c_d~e+f/g==", "bearer ***"),
+        ("Basic dXNlcjpwYXNz", "Basic ***"),
+        ("Bearer token-1234", "Bearer ***"),
+        ("https://user:pass@host/p", "https://***@host/p"),
+        ("https://user:p@ss@host/p", "https://***@host/p"),
+        ("https://token@host", "https://***@host"),
+        ("socks5://u:p@host:1", "socks5://***@host:1"),
+        ("https://host/p?a=1&b=2", "https://host/p?a=***&b=***"),
+        ("https://host/p?a=1#frag", "https://host/p?a=***#***"),
+        ("https://host/p?token", "https://host/p?***"),
+        ("https://host/#access_token=x", "https://host/#access_token=***"),
+        ("POST /mcp?key=abc HTTP/1.1", "POST /mcp?key=*** HTTP/1.1"),
+        ('{"access_token":"abc","x":1}', '{"access_token":"***","x":1}'),
+        ('{"access_token" : "a\\"b"}', '{"access_token" : "***"}'),
+        ('{"refresh_token":"cut o', '{"refresh_token":"***"'),
+        ('{"code":"abc"}', '{"code":"***"}'),
+        ("{'client_secret': 'abc'}", "{'client_secret': '***'}"),
+        ('{"clientSecret":"abc","idToken":"d"}', '{"clientSecret":"***","idToken":"***"}'),
+        (r'"{\"id_token\":\"a\\\"b\",\"x\":1}"', r'"{\"id_token\":\"***\",\"x\":1}"'),
+        ("Settings(token='abc', url='x')", "Settings(token='***', url='x')"),
+        ("code=abc&code_verifier=def", "code=***&code_verifier=***"),
+        ("grant_type=x&client_secret=abc", "grant_type=x&client_secret=***"),
+        ("--bearer-token=abc", "--bearer-token=***"),
+    ],
+)
+def test_what_looks_like_a_credential_is_hidden(text: str, hidden: str) -> None:
+    assert redact(text) == hidden
+    assert redact(hidden) == hidden
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "the `Authorization` header is missing",
+        "a bearer token is needed",
+        'WWW-Authenticate: Bearer realm="x", error="invalid_token"',
+        "exit code=3",
+        '{"code":-32601,"message":"no such method"}',
+        '{"progressToken":1}',
+        "https://host:8080/mcp/path",
+        "http://[::1]:80/",
+        "connected to host in 12 ms, session none",
+        "really? a=b",
+        "200 text/event-stream; charset=utf-8",
+    ],
+)
+def test_other_text_stays(text: str) -> None:
+    assert redact(text) == text
+
+
+@given(st.text())
+def test_any_text_can_be_redacted(text: str) -> None:
+    redact(text)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["a.", "\\", '\\"', "?a=", "Bearer ", "'", '"token":', "://", "cookie ", '\\"token\\":\\"'],
+)
+def test_redaction_takes_no_time_that_matters(piece: str) -> None:
+    # Backtracking would take minutes here; this takes milliseconds.
+    redact(piece * (100_000 // len(piece)))
