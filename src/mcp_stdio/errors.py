@@ -129,9 +129,7 @@ class Refused(BadAnswer):
 
     exit_code = 7
 
-    def __init__(
-        self, cause: str, *, status: int, text: str = "", hint: str | None = None
-    ) -> None:
+    def __init__(self, cause: str, *, status: int, text: str = "", hint: str | None = None) -> None:
         super().__init__(cause, hint=hint, status=status)
         self.text = text
 

@@ -35,6 +35,11 @@ class Relayed:
         self.is_answered = not message.is_request
         self.shield: trio.CancelScope | None = None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the client still waits for a response to this."""
+        return not self.is_answered and self.withdrawn is None
+
     def shielded(self, seconds: float) -> trio.CancelScope:
         """A scope that outlives the client's cancel but not the end of the program."""
         deadline = min(trio.current_time() + seconds, self._in_flight.deadline)
@@ -58,8 +63,14 @@ class InFlight:
         self._room = trio.Event()
 
     def __contains__(self, message: Message) -> bool:
-        """Whether a request under this id is waiting for its answer (S-5)."""
-        return message.is_request and message.id in self._requests
+        """Whether a request under the id of this one has not been answered yet (S-5).
+
+        That includes a withdrawn one, as long as its task runs: the server may still know the id.
+        """
+        if not message.is_request or message.id is None:
+            return False
+        earlier = self._requests.get(message.id)
+        return earlier is not None and not earlier.is_answered
 
     def open(self, message: Message) -> Relayed:
         """Enter a message, in the order of reading."""
@@ -78,7 +89,9 @@ class InFlight:
         if type(id) not in (str, int):
             return
         relayed = self._requests.get(id)
-        if relayed is not None and relayed.message.method != spec.INITIALIZE:
+        if relayed is None or relayed.message.method == spec.INITIALIZE:
+            return
+        if relayed.is_open:
             relayed.withdraw(cancel)
 
     def close(self, relayed: Relayed) -> None:
@@ -90,9 +103,13 @@ class InFlight:
         self._all.discard(relayed)
         self._room.set()
 
-    async def room(self) -> None:
-        """Wait until fewer than WINDOW messages are under way."""
-        while len(self._all) >= WINDOW:
+    def open_requests(self) -> list[tuple[Id, Relayed]]:
+        """The requests that the client still waits for."""
+        return [(id, relayed) for id, relayed in self._requests.items() if relayed.is_open]
+
+    async def fewer_than(self, limit: int) -> None:
+        """Wait until fewer than `limit` messages are under way."""
+        while len(self._all) >= limit:
             self._room = trio.Event()
             await self._room.wait()
 

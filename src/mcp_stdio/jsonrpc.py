@@ -16,6 +16,7 @@ from enum import Enum
 from typing import Any
 
 from mcp_stdio.errors import RelayError
+from mcp_stdio.redaction import redact
 
 Id = str | int
 
@@ -160,14 +161,14 @@ def error(id: Id | None, code: int, text: str, data: Mapping[str, Any] | None = 
 
 
 def failure(id: Id, cause: RelayError) -> Message:
-    """The answer to a request that ended in one of our errors (E-1 to E-7)."""
+    """The answer to a request that ended in one of our errors (E-1 to E-7), without secrets."""
     data: dict[str, Any] = {"origin": "mcp-stdio", "kind": cause.kind}
     if cause.status is not None:
         data["status"] = cause.status
     if cause.hint is not None:
-        data["hint"] = cause.hint
+        data["hint"] = redact(cause.hint)
     data["retryable"] = cause.retryable
-    return error(id, cause.code, str(cause), data)
+    return error(id, cause.code, redact(str(cause)), data)
 
 
 def object_spans(text: str, start: int = 0) -> dict[str, tuple[int, int]]:
@@ -274,9 +275,7 @@ def _message(raw: bytes, value: Any) -> Message:
     method = value.get("method")
     if "method" in value:
         if not isinstance(method, str):
-            raise NotAMessage(
-                INVALID_REQUEST, "`method` is not a string", id if has_id else None
-            )
+            raise NotAMessage(INVALID_REQUEST, "`method` is not a string", id if has_id else None)
         if "id" not in value:
             return Message(raw, Kind.NOTIFICATION, None, method, value)
         if not has_id:

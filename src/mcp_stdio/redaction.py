@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64encode, urlsafe_b64encode
+from collections import deque
 from collections.abc import Callable, Iterator
 from urllib.parse import quote, quote_plus
 
@@ -18,6 +19,9 @@ HIDDEN = "***"
 
 MIN_SECRET = 4
 """Shorter values are not protected: hiding them would blank out ordinary words and tell on them."""
+
+MAX_PASSING = 50
+"""Passing secrets remembered: load balancers set a new cookie with each response."""
 
 MIN_ENCODED = 8
 """Shorter values are not looked for in Base64, where a few characters occur by chance."""
@@ -29,6 +33,7 @@ class Redactor:
     def __init__(self) -> None:
         self._forms: set[str] = set()
         self._known: re.Pattern[str] | None = None
+        self._passing: deque[str] = deque(maxlen=MAX_PASSING)
         self.longest = 0
 
     def protect(self, secret: str) -> None:
@@ -40,15 +45,23 @@ class Redactor:
         if forms <= self._forms:
             return
         self._forms |= forms
-        self.longest = max(map(len, self._forms))
+        self.longest = max(self.longest, *map(len, self._forms))
         # The longest first, lest a part of one secret be taken for the whole of another.
         ordered = sorted(self._forms, key=len, reverse=True)
         self._known = re.compile("|".join(map(re.escape, ordered)))
+
+    def protect_passing(self, secret: str) -> None:
+        """Hide a value that the server will soon replace; the last MAX_PASSING are remembered."""
+        if len(secret) >= MIN_SECRET and secret not in self._passing:
+            self._passing.append(secret)
+            self.longest = max(self.longest, len(secret))
 
     def redact(self, text: str) -> str:
         """`text` with every secret in it replaced."""
         if self._known is not None:
             text = self._known.sub(HIDDEN, text)
+        for secret in self._passing:  # no pattern: compiling one costs more than it saves
+            text = text.replace(secret, HIDDEN)
         for pattern, replacement in _PATTERNS:
             text = pattern.sub(replacement, text)
         return text
@@ -57,6 +70,7 @@ class Redactor:
 _process = Redactor()
 
 protect = _process.protect
+protect_passing = _process.protect_passing
 redact = _process.redact
 
 

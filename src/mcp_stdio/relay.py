@@ -1,9 +1,10 @@
 """The relay: one nursery, a dispatcher, an end.
 
     trio.run
-    └─ background nursery       the listening stream, session renewals, watches
-       └─ in-flight nursery     one task and one cancel scope per message; stopped by a deadline
-          └─ read stdin         end of input begins the shutdown
+    └─ signals                  watched until the farewell is over
+       └─ background nursery    the listening stream, session renewals, a look at clock and parent
+          └─ in-flight nursery  one task and one cancel scope per message
+             └─ read stdin      end of input begins the shutdown, which is a deadline
     stdout is not a task: a writer guarded by one lock, whole lines per acquisition.
 
 Every request read gets exactly one answer (P1), whatever ends its task. Knows no era, no session
@@ -17,31 +18,33 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from math import inf
 
 import trio
 
-from mcp_stdio import jsonrpc, spec
+from mcp_stdio import __version__, jsonrpc, spec
+from mcp_stdio.assembly import assemble
 from mcp_stdio.config import Config
 from mcp_stdio.errors import BadAnswer, ConnectionLost, OutputClosed, RelayError
 from mcp_stdio.framing import Oversized
 from mcp_stdio.http import Lane
 from mcp_stdio.http.client import open_client
 from mcp_stdio.http.url import Url
-from mcp_stdio.in_flight import InFlight, Relayed
+from mcp_stdio.in_flight import WINDOW, InFlight, Relayed
 from mcp_stdio.jsonrpc import Message, NotAMessage
-from mcp_stdio.shaping import MergedPages
+from mcp_stdio.log import NOTICE
+from mcp_stdio.sleep import SleepDetector
 from mcp_stdio.stdio import Input, Output, standard_input, standard_output
 from mcp_stdio.upstream import Call, Emit, Upstream
-from mcp_stdio.upstream.exchange import Messenger
-from mcp_stdio.upstream.session import Session
 
 log = logging.getLogger(__name__)
 
 LAST_WORDS = 0.15
-"""Seconds after the drain in which the error answers for the unfinished are written."""
+"""Seconds after the drain in which a client that does not read may take the last answers."""
 
-LAST_WORDS_ON_SIGNAL = 1.0
+LAST_WORDS_UNDRAINED = 1.0
 """Seconds for the same after a signal, when nothing is drained."""
 
 FAREWELL = 0.5
@@ -49,10 +52,6 @@ FAREWELL = 0.5
 
 WATCH_INTERVAL = 5.0
 """Seconds between looks at the clock and at the parent."""
-
-SLEPT = 30.0
-"""Seconds by which the wall clock may run ahead of the monotonic one before we distrust all
-connections."""
 
 SIGNALS = [
     getattr(signal, name)
@@ -64,115 +63,128 @@ SIGNALS = [
 async def serve(config: Config) -> None:
     """Relay between standard input and output and the server until the client has gone."""
     raise_descriptor_limit()
-    client = open_client(config)
+    client, url = open_client(config), Url.parse(config.url)
+
+    def open_upstream(nursery: trio.Nursery, emit: Emit) -> Upstream:
+        nursery.start_soon(client.prepare, url)  # while the client prepares its first line
+        return assemble(config, client, nursery, emit)
+
     relay = Relay(
-        config, client, standard_input(config.max_message_size), standard_output(), time.time
+        standard_input(config.max_message_size),
+        standard_output(),
+        client,
+        open_upstream,
+        drain_timeout=config.drain_timeout,
+        wall_clock=time.time,
     )
+    log.log(NOTICE, "mcp-stdio %s relays to %s", __version__, url.public)
     try:
         await relay.run()
     finally:
+        for number in SIGNALS:  # all is said; one that comes now would only spoil the exit code
+            signal.signal(number, signal.SIG_IGN)
         with trio.CancelScope(shield=True, deadline=trio.current_time() + FAREWELL):
             await client.aclose()
 
 
-def assemble(config: Config, client: Lane, nursery: trio.Nursery, emit: Emit) -> Upstream:
-    """The upstream that a configuration asks for; `emit` takes what belongs to no request."""
-    ids = jsonrpc.mint_ids()
-    messenger = Messenger(client, Url.parse(config.url), limit=config.max_message_size)
-    upstream: Upstream = Session(
-        messenger,
-        nursery=nursery,
-        emit=emit,
-        ids=ids,
-        timeout_read=config.timeout_read,
-        timeout_call=config.timeout_call,
-    )
-    if config.merge_pages:
-        upstream = MergedPages(upstream, ids, limit=config.max_message_size)
-    return upstream
-
-
 class Relay:
-    """One client on standard input and output, one server behind `client`.
+    """One client on standard input and output, one server behind an upstream.
 
-    `wall_clock` gives seconds since the epoch; compared with trio's, it tells of a machine's sleep.
+    `open_upstream` is given the nursery for what runs in the background and the way to the client
+    for what belongs to no request. `client` is where that upstream has its connections.
+    `drain_timeout` is how many seconds requests have left once a pipe has ended. `wall_clock` gives
+    seconds since the epoch; compared with trio's, it tells of a machine's sleep.
     """
 
     def __init__(
         self,
-        config: Config,
-        client: Lane,
         source: Input,
         output: Output,
+        client: Lane,
+        open_upstream: Callable[[trio.Nursery, Emit], Upstream],
+        *,
+        drain_timeout: float,
         wall_clock: Callable[[], float],
     ) -> None:
-        self._config = config
-        self._client = client
         self._input = source
         self._output = output
-        self._clock = SleepDetector(wall_clock)
+        self._client = client
+        self._open_upstream = open_upstream
+        self._drain_timeout = drain_timeout
+        self._sleep = SleepDetector(wall_clock)
         self._in_flight = InFlight()
         self._intake = trio.CancelScope()
-        self._working = trio.CancelScope()
+        self._draining = trio.CancelScope()
+        self._last_words = LAST_WORDS
         self._farewell = trio.CancelScope(shield=True)
         self._upstream: Upstream
         self._nursery: trio.Nursery
 
     async def run(self) -> None:
         """Relay until end of input, a signal, or a closed standard output."""
-        upstream: Upstream | None = None
-        try:
-            async with trio.open_nursery() as background:
-                upstream = assemble(self._config, self._client, background, self._emit)
-                self._upstream = upstream
-                await background.start(self._watch_signals)
-                background.start_soon(self._watch)
-                background.start_soon(self._client.prepare, Url.parse(self._config.url))
-                with self._working:
-                    async with trio.open_nursery() as self._nursery:
-                        with self._intake:
-                            await self._read()
-                        self._end(self._drain_time())
-                background.cancel_scope.cancel()
-        except* OutputClosed:
-            log.info("standard output is closed")
-        if upstream is not None:
-            self._farewell.deadline = min(self._farewell.deadline, trio.current_time() + FAREWELL)
-            with self._farewell:
-                await upstream.aclose()
+        async with trio.open_nursery() as watching:
+            await watching.start(self._watch_signals)
+            try:
+                async with trio.open_nursery() as background:
+                    self._upstream = self._open_upstream(background, self._emit)
+                    background.start_soon(self._watch)
+                    await self._work()
+                    background.cancel_scope.cancel()
+            except* OutputClosed:
+                log.info("standard output is closed")
+            finally:
+                await self._say_goodbye()
+            watching.cancel_scope.cancel()
+
+    async def _work(self) -> None:
+        """Read to the end; then what is under way may finish, and what does not is answered."""
+        async with trio.open_nursery() as self._nursery:
+            try:
+                with self._intake:
+                    await self._read()
+                    self._end(self._drain_time(), LAST_WORDS)
+                with self._draining:
+                    await self._in_flight.fewer_than(1)
+            finally:
+                await self._say_last_words()
+            self._nursery.cancel_scope.cancel()
 
     # Reading
 
     async def _read(self) -> None:
         async for line in self._input:  # never waits for the network: the end must be seen at once
-            self._clock.check(self._wake)
+            self._look_at_clock()
             self._take_line(line)
             if self._input.is_regular_file:
-                await self._in_flight.room()
+                await self._in_flight.fewer_than(WINDOW)
 
     def _take_line(self, line: bytes | Oversized) -> None:
-        if isinstance(line, Oversized):
-            text = f"message of {line.size} bytes is over the limit; see `--max-message-size`"
-            if line.has_method:
-                self._refuse(jsonrpc.INVALID_REQUEST, text, line.id)
-            return
         try:
-            if not jsonrpc.is_batch(line):
-                self._take(jsonrpc.parse(line))
-            elif self._upstream.version == spec.R2:
+            if isinstance(line, Oversized):
+                self._take_oversized(line)
+            elif self._upstream.version == spec.R2 and jsonrpc.is_batch(line):
                 for message in jsonrpc.parse_many(line):  # answered singly (T-50)
-                    self._take(message)
+                    self._take(message, is_in_batch=True)
             else:
-                raise NotAMessage(jsonrpc.INVALID_REQUEST, "batches are not part of this version")
+                self._take(jsonrpc.parse(line))
         except NotAMessage as exc:
             self._refuse(exc.code, str(exc), exc.id)
 
-    def _take(self, message: Message) -> None:
-        if message.method == spec.CANCELLED:
-            self._in_flight.cancel(message)  # its own task tells the server
-        elif message in self._in_flight:
+    def _take_oversized(self, line: Oversized) -> None:
+        text = f"message of {line.size} bytes is over the limit; see `--max-message-size`"
+        if line.has_method == (line.id is not None):  # a request, or something unheard of
+            raise NotAMessage(jsonrpc.INVALID_REQUEST, text, line.id)
+        log.warning("dropped a %s: %s", "notification" if line.has_method else "response", text)
+
+    def _take(self, message: Message, *, is_in_batch: bool = False) -> None:
+        if message in self._in_flight:
             text = "a request with this id is still being answered"
             self._refuse(jsonrpc.INVALID_REQUEST, text, message.id)
+        elif is_in_batch and message.method == spec.INITIALIZE:
+            text = "`initialize` must not be part of a batch"
+            self._refuse(jsonrpc.INVALID_REQUEST, text, message.id)
+        elif message.method == spec.CANCELLED and not message.is_request:
+            self._in_flight.cancel(message)  # its own task tells the server
         else:
             self._nursery.start_soon(self._relay, self._in_flight.open(message))
 
@@ -180,46 +192,43 @@ class Relay:
         """Answer what never became a message of its own (S-7)."""
         log.warning("refused a line of input: %s", text)
         if id is not None or spec.has_errors_without_id(self._upstream.version):
-            self._nursery.start_soon(self._emit, jsonrpc.error(id, code, text))
+            self._nursery.start_soon(self._emit_surely, jsonrpc.error(id, code, text))
 
     # Relaying one message
 
     async def _relay(self, relayed: Relayed) -> None:
         """Send one message and see to it that a request gets exactly one answer."""
-        message = relayed.message
-
-        async def emit(incoming: Message) -> None:
-            await self._emit_for(relayed, incoming)
-
         with relayed.scope:
             try:
-                try:
-                    await self._upstream.send(message, Call(emit, relayed.turn, relayed))
-                    if not relayed.is_answered:
-                        raise BadAnswer("the server's answer is missing")
-                except RelayError as failure:
-                    await self._answer(relayed, failure)
-                except (OutputClosed, trio.Cancelled):
-                    raise
-                except Exception as defect:
-                    log.exception("internal error")
-                    await self._answer(relayed, defect)
-            except trio.Cancelled:
-                # Either the client withdrew the request, or this is the end of the program.
-                if relayed.withdrawn is None:
-                    with trio.CancelScope(shield=True):  # the output's own deadline bounds it
-                        await self._answer(relayed, _cut_off())
+                await self._send(relayed)
+            except* RelayError as failures:  # in groups, too: an upstream may have used a nursery
+                failure = _first(failures)
+                log.info("a %s failed: %s", relayed.message.kind.value, failure)
+                await self._fail(relayed, failure)
+            except* OutputClosed:
                 raise
+            except* Exception:
+                log.exception("internal error")
+                await self._fail(relayed, None)
             finally:
                 self._in_flight.close(relayed)
+                # If it is still open, something else has failed that ends the program.
+                with trio.CancelScope(shield=True):  # the output's deadline bounds it
+                    await self._fail(relayed, _cut_off())
 
-    async def _answer(self, relayed: Relayed, cause: Exception) -> None:
-        if relayed.is_answered:
-            return
+    async def _send(self, relayed: Relayed) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()  # what was withdrawn by then is never sent
+        call = Call(partial(self._emit_for, relayed), relayed.turn, relayed)
+        await self._upstream.send(relayed.message, call)
+        if relayed.is_open:
+            raise BadAnswer("the server's answer is missing")
+
+    async def _fail(self, relayed: Relayed, cause: RelayError | None) -> None:
+        """Answer a request that still waits for it; without `cause` the fault is ours."""
         id = relayed.message.id
-        assert id is not None
-        if isinstance(cause, RelayError):
-            log.info("a request failed: %s", cause)
+        if not relayed.is_open or id is None:
+            return
+        if cause is not None:
             answer = jsonrpc.failure(id, cause)
         else:
             text = "internal error in mcp-stdio; its log has the details"
@@ -227,7 +236,7 @@ class Relay:
         await self._emit_for(relayed, answer)
 
     async def _emit_for(self, relayed: Relayed, message: Message) -> None:
-        """Write what came back for a request, its response only once and nothing after it."""
+        """Write what came back for a request: one response, and nothing once it is withdrawn."""
         async with self._output.lock:
             if relayed.withdrawn is not None or (message.is_response and relayed.is_answered):
                 return
@@ -240,6 +249,11 @@ class Relay:
         async with self._output.lock:
             await self._output.write_line(message.raw)
 
+    async def _emit_surely(self, message: Message) -> None:
+        """Write an answer of our own, also while everything ends."""
+        with trio.CancelScope(shield=True):  # the output's deadline bounds it
+            await self._emit(message)
+
     # Watching
 
     async def _watch_signals(
@@ -248,57 +262,65 @@ class Relay:
         with trio.open_signal_receiver(*SIGNALS) as signals:
             task_status.started()
             async for _ in signals:
-                if self._intake.cancel_called:  # the second one: at once
-                    self._working.cancel()
-                    self._farewell.deadline = -inf
-                    self._in_flight.end_by(-inf)
+                if not self._intake.cancel_called:
+                    self._end_undrained()
+                else:  # the second one: at once
+                    self._end(0.0, -inf)
                     self._output.finish_by(-inf)
-                self._intake.cancel()
-                self._end(0.0)
+                    self._farewell.deadline = -inf
 
     async def _watch(self) -> None:
         parent = os.getppid()
         while True:
             await trio.sleep(WATCH_INTERVAL)
-            self._clock.check(self._wake)
-            if os.getppid() != parent:
+            self._look_at_clock()
+            # A file does not need anybody: all of it is answered, and then it ends.
+            if os.getppid() != parent and not self._input.is_regular_file:
                 log.info("the client has gone")
-                self._intake.cancel()
+                self._end_undrained()
 
-    def _wake(self) -> None:
-        log.info("the clock jumped: opening connections anew")
-        self._client.drop_idle()
-        self._upstream.refresh()
+    def _look_at_clock(self) -> None:
+        if self._sleep.has_slept():
+            log.info("the clock jumped: opening connections anew")
+            self._client.drop_idle()
+            self._upstream.refresh()
 
     # Ending
 
     def _drain_time(self) -> float:
         """Seconds that unfinished requests have: those of a file are all answered."""
-        if self._intake.cancelled_caught:
-            return 0.0
-        return inf if self._input.is_regular_file else self._config.drain_timeout
+        return inf if self._input.is_regular_file else self._drain_timeout
 
-    def _end(self, grace: float) -> None:
-        """Let nothing last longer than `grace` seconds, but for the answers that say so."""
+    def _end_undrained(self) -> None:
+        self._intake.cancel()
+        self._end(0.0, LAST_WORDS_UNDRAINED)
+
+    def _end(self, grace: float, last_words: float) -> None:
+        """Give the unfinished `grace` seconds, then the client `last_words` to take an answer."""
         deadline = trio.current_time() + grace
-        self._working.deadline = min(self._working.deadline, deadline)
+        self._draining.deadline = deadline
         self._in_flight.end_by(deadline)
-        self._output.finish_by(deadline + (LAST_WORDS if grace else LAST_WORDS_ON_SIGNAL))
+        self._last_words = last_words
 
+    async def _say_last_words(self) -> None:
+        """Answer what is unfinished, in one go: unwinding a thousand calls first takes a second."""
+        failure = _cut_off()
+        answers = {
+            relayed: jsonrpc.failure(id, failure).raw + b"\n"
+            for id, relayed in self._in_flight.open_requests()
+        }
+        self._output.finish_by(trio.current_time() + self._last_words)
+        with trio.CancelScope(shield=True):  # the output's deadline bounds it
+            async with self._output.lock:
+                unfinished = [relayed for relayed in answers if relayed.is_open]
+                await self._output.write(b"".join(answers[relayed] for relayed in unfinished))
+                for relayed in unfinished:
+                    relayed.is_answered = True
 
-class SleepDetector:
-    """Notices a wall clock that went on without the monotonic one: the machine slept."""
-
-    def __init__(self, wall_clock: Callable[[], float]) -> None:
-        self._wall_clock = wall_clock
-        self._offset = wall_clock() - trio.current_time()
-
-    def check(self, wake: Callable[[], None]) -> None:
-        """Call `wake` if the clocks have come apart by more than SLEPT since the last look."""
-        offset = self._wall_clock() - trio.current_time()
-        if abs(offset - self._offset) > SLEPT:
-            wake()
-        self._offset = offset
+    async def _say_goodbye(self) -> None:
+        self._farewell.deadline = min(self._farewell.deadline, trio.current_time() + FAREWELL)
+        with self._farewell:
+            await self._upstream.aclose()
 
 
 def raise_descriptor_limit() -> None:
@@ -310,7 +332,13 @@ def raise_descriptor_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
     if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        with suppress(OSError, ValueError):  # macOS may allow less than its "infinity" says
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _first(failures: ExceptionGroup[RelayError]) -> RelayError:
+    first = failures.exceptions[0]
+    return _first(first) if isinstance(first, ExceptionGroup) else first
 
 
 def _cut_off() -> ConnectionLost:

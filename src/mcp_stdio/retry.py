@@ -97,34 +97,43 @@ def parse_retry_after(value: str | None, now: float) -> float | None:
     value = value.strip()
     if value.isascii() and value.isdigit():
         return float(value[:12])
-    from email.utils import parsedate_to_datetime  # heavy, and dates are rare
+    from calendar import timegm  # both heavy, and dates are rare
+    from email.utils import parsedate
 
+    date = parsedate(value)
     try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
+        return None if date is None else max(0.0, timegm(date) - now)
     except (ValueError, OverflowError):
         return None
 
 
 class Backoff:
-    """Delays between attempts to have a stream again (T-45): 1 s growing to 30 s."""
+    """Delays between attempts to have a stream again (T-45): 1 s growing to 30 s.
+
+    After something has arrived a server may ask for a shorter one; its `retry` is a minimum.
+    """
 
     SHORTEST = 0.1
     FIRST = 1.0
     LONGEST = 30.0
 
     def __init__(self) -> None:
-        self._failures = 0
+        self.reset()
 
     def reset(self) -> None:
         """Something arrived: begin anew."""
-        self._failures = 0
+        self._is_first = True
+        self._own = self.FIRST
 
     def delay(self, *, asked: float | None, jitter: float) -> float:
-        """Seconds to wait; `asked` is the server's `retry`, which is a minimum (T-45)."""
-        if asked is not None:
-            own = self.SHORTEST if self._failures == 0 else self.FIRST * 2 ** (self._failures - 1)
-            delay = max(asked, min(own, self.LONGEST))
+        """Seconds to wait, lengthened by up to a quarter by `jitter`, a number in [0, 1).
+
+        `asked` is the server's `retry` in seconds, None without one.
+        """
+        if asked is not None and self._is_first:
+            delay = max(asked, self.SHORTEST)
         else:
-            delay = min(self.FIRST * 2**self._failures, self.LONGEST)
-        self._failures += 1
+            delay = max(asked or 0.0, self._own)
+            self._own = min(2 * self._own, self.LONGEST)
+        self._is_first = False
         return delay * (1 + jitter / 4)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from mcp_stdio import jsonrpc
 from mcp_stdio.errors import RelayError
@@ -27,7 +26,8 @@ class MergedPages:
     """Answers a list request without a cursor by all pages in one.
 
     A later page that fails ends the merging: the client gets what there is, with the cursor of the
-    page that is missing. `limit` bounds the merged answer in bytes.
+    page that is missing. A cursor that comes again ends the list. `limit` bounds the merged answer
+    in bytes.
     """
 
     def __init__(self, upstream: Upstream, ids: Iterator[str], *, limit: int) -> None:
@@ -75,7 +75,11 @@ class MergedPages:
     async def _merged(self, first: Message, request: Message, items: str, call: Call) -> Message:
         merged = _Pages(first, items)
         seen: set[str] = set()
-        while (cursor := merged.next_cursor) is not None and cursor not in seen:
+        while (cursor := merged.next_cursor) is not None:
+            if cursor in seen:
+                log.warning("the pages of `%s` go in circles", request.method)
+                merged.next_cursor = None
+                break
             seen.add(cursor)
             if len(seen) >= MAX_PAGES:
                 log.warning("`%s` has more than %d pages", request.method, MAX_PAGES)
@@ -91,39 +95,34 @@ class MergedPages:
         return merged.message()
 
 
-@dataclass(slots=True)
 class _Pages:
     """The first page, and the items of those after it."""
 
-    first: Message
-    items: str
-    further: list[str]
-    next_cursor: str | None
-
     def __init__(self, first: Message, items: str) -> None:
-        self.first = first
-        self.items = items
-        self.further = []
-        self.next_cursor = _next_cursor(first) if self._has_items(first) else None
+        self.next_cursor = _next_cursor(first) if _has_items(first, items) else None
+        self._first = first
+        self._items = items
+        self._further: list[str] = []
+        self._size = len(first.raw)
 
     def append(self, page: Message, limit: int) -> bool:
         """Take over another page; False when it is none, or makes the answer too large."""
-        size = len(self.first.raw) + sum(map(len, self.further)) + len(page.raw)
-        if not self._has_items(page) or size > limit:
+        if not _has_items(page, self._items) or self._size + len(page.raw) > limit:
             return False
+        self._size += len(page.raw)
         text = page.raw.decode()
-        start, end = _items_span(text, self.items)
-        self.further.append(text[start + 1 : end - 1].strip())
+        start, end = _items_span(text, self._items)
+        self._further.append(text[start + 1 : end - 1].strip())
         self.next_cursor = _next_cursor(page)
         return True
 
     def message(self) -> Message:
         """The first page with all items in it, and the cursor of what is still missing."""
-        if not self.further:
-            return self.first
-        text = self.first.raw.decode()
-        start, end = _items_span(text, self.items)
-        parts = [text[start + 1 : end - 1].strip(), *self.further]
+        if not self._further:
+            return self._first
+        text = self._first.raw.decode()
+        start, end = _items_span(text, self._items)
+        parts = [text[start + 1 : end - 1].strip(), *self._further]
         array = f"[{','.join(part for part in parts if part)}]"
         merged = f"{text[:start]}{array}{text[end:]}"
         result_start, result_end = jsonrpc.object_spans(merged)["result"]
@@ -134,8 +133,9 @@ class _Pages:
             result = jsonrpc.replace_member(result, "nextCursor", jsonrpc.encode(self.next_cursor))
         return jsonrpc.parse(merged[:result_start].encode() + result + merged[result_end:].encode())
 
-    def _has_items(self, page: Message) -> bool:
-        return isinstance(page.result.get(self.items), list)
+
+def _has_items(page: Message, items: str) -> bool:
+    return isinstance(page.result.get(items), list)
 
 
 def _next_cursor(page: Message) -> str | None:
@@ -144,12 +144,19 @@ def _next_cursor(page: Message) -> str | None:
 
 
 def _next_request(request: Message, id: str, cursor: str) -> Message:
-    params = {name: value for name, value in request.params.items() if name != "_meta"}
-    # A progress token belongs to one request only (T-64); the rest of `_meta` goes along.
-    meta = request.params.get("_meta")
-    if isinstance(meta, dict):
-        params["_meta"] = {name: value for name, value in meta.items() if name != "progressToken"}
-    return jsonrpc.request(id, request.method, params | {"cursor": cursor})
+    params = _member(request.raw, "params") if request.params else b"{}"
+    if isinstance(request.params.get("_meta"), dict):
+        # A progress token belongs to one request only (T-64); the rest of `_meta` goes along.
+        meta = jsonrpc.remove_member(_member(params, "_meta"), "progressToken")
+        params = jsonrpc.replace_member(params, "_meta", meta)
+    params = jsonrpc.replace_member(params, "cursor", jsonrpc.encode(cursor))
+    return jsonrpc.parse(jsonrpc.replace_member(request.raw, "params", params)).with_id(id)
+
+
+def _member(raw: bytes, name: str) -> bytes:
+    text = raw.decode()
+    start, end = jsonrpc.object_spans(text)[name]
+    return text[start:end].encode()
 
 
 def _items_span(text: str, items: str) -> tuple[int, int]:

@@ -84,9 +84,7 @@ CONNECTION_HEADERS: Final = frozenset({"host", "content-length", "transfer-encod
 def is_own_header(name: str) -> bool:
     """Whether a user's custom header of this name would override the protocol's (T-24)."""
     lower = name.lower()
-    return (
-        lower in OWN_HEADERS or lower in CONNECTION_HEADERS or lower.startswith("mcp-param-")
-    )
+    return lower in OWN_HEADERS or lower in CONNECTION_HEADERS or lower.startswith("mcp-param-")
 
 
 def has_errors_without_id(version: str | None) -> bool:

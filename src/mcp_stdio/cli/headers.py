@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from mcp_stdio.errors import UsageFailure, quote
@@ -52,8 +52,8 @@ def parse_header(line: str, environ: Mapping[str, str]) -> tuple[str, str]:
         )
     if not _TOKEN.fullmatch(name):
         raise UsageFailure(
-            f"`-H`: `{quote(name)}` is no header name",
-            hint="names consist of letters, digits and hyphens, as in `-H 'X-Api-Key: Value'`",
+            "`-H`: what stands before the colon is no header name",
+            hint="names consist of letters, digits and hyphens, as in `-H 'X-Tenant: Value'`",
         )
     if is_own_header(name):
         owner = "connection" if name.lower() in CONNECTION_HEADERS else "protocol"
@@ -92,6 +92,14 @@ def expand(text: str, environ: Mapping[str, str], *, where: str) -> str:
         return environ[name]
 
     return _VARIABLE.sub(value, text)
+
+
+def expanded(lines: Iterable[str], environ: Mapping[str, str]) -> Iterator[str]:
+    """The values that `expand` puts into these lines: each is a secret by itself."""
+    for line in lines:
+        for match in _VARIABLE.finditer(line):
+            if match[1] and match[1] in environ:
+                yield environ[match[1]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from mcp_stdio.cli import headers
 from mcp_stdio.cli.headers import AUTHORIZATION, Credential
@@ -19,6 +19,9 @@ from mcp_stdio.errors import UsageFailure, quote
 from mcp_stdio.http.url import Url, user_information
 
 COMMANDS = ("test", "demo")
+MIN_QUERY_SECRET = 8
+"""Characters of a value in the URL's query from which on it may be a secret and not a word."""
+
 COMMANDS_TO_COME = ("login", "logout", "status", "config")
 
 
@@ -92,7 +95,7 @@ def order(arguments: Arguments, environ: Mapping[str, str]) -> Order:
         verbosity,
         arguments.log_file,
         tuple(_notes(arguments, note, url, sent)),
-        tuple(_secrets(given, sent)),
+        (*_secrets(given, sent), *headers.expanded(arguments.header, environ)),
     )
 
 
@@ -226,3 +229,8 @@ def _secrets(url: str, sent: headers.Headers) -> Iterator[str]:
         parts = urlsplit(url)
         yield user[1] or user[0]
         yield parts.password or parts.username or ""
+    for part in urlsplit(url).query.split("&"):
+        value = part.partition("=")[2] or part
+        if len(value) >= MIN_QUERY_SECRET:
+            yield value
+            yield unquote(value)

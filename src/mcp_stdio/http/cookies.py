@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from mcp_stdio.http import Headers
 from mcp_stdio.http.url import Origin, Url
+from mcp_stdio.redaction import protect_passing
 
 if TYPE_CHECKING:
     from http.cookiejar import CookieJar
@@ -45,6 +46,8 @@ class Cookies:
         if len(jar) + len(lines) > MAX_COOKIES:
             jar.clear()
         jar.extract_cookies(_Response(message), Request(str(url)))  # type: ignore[arg-type]
+        for cookie in jar:
+            protect_passing(cookie.value or "")
 
     def header(self, url: Url) -> str | None:
         """The value of a `Cookie` header for a request to `url`; None where there is none."""

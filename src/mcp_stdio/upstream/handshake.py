@@ -8,6 +8,7 @@ and replaced by `session`, and never comes back.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import trio
 
@@ -15,7 +16,7 @@ from mcp_stdio import jsonrpc, spec
 from mcp_stdio.errors import BadAnswer, SessionLost
 from mcp_stdio.http import Head
 from mcp_stdio.jsonrpc import Id, Message
-from mcp_stdio.log import protect
+from mcp_stdio.redaction import protect_passing
 from mcp_stdio.upstream import Call, own_call
 from mcp_stdio.upstream.exchange import Messenger
 from mcp_stdio.upstream.link import HeaderList
@@ -29,27 +30,31 @@ class _Open:
     call: Call
     patience: Patience
     has_begun: bool = False
-    answered_elsewhere: trio.Event = field(default_factory=trio.Event)
+    waits_elsewhere: bool = False  # accepted with 202, the answer comes on the GET stream
+    is_answered: trio.Event = field(default_factory=trio.Event)
 
 
 class Handshake:
     """A session, from the `initialize` request that opens it to the farewell.
 
-    `ready` is set once requests may go out, as a rule when the server has accepted
-    `notifications/initialized`; `listening` is the scope of the GET stream's task.
+    `completing` is set once `notifications/initialized` is on its way, `ready` once requests may
+    go out, as a rule when the server has accepted it; `listening` is the scope of the GET stream's
+    task, `has_listener` whether that was started, `is_listening` whether the server may still offer
+    the stream.
     """
 
     def __init__(self, messenger: Messenger) -> None:
         self._messenger = messenger
         self.session_id: str | None = None
         self.version: str | None = None
+        self.completing = trio.Event()
         self.ready = trio.Event()
         self.listening = trio.CancelScope()
-        self.has_listener = False  # nobody reads the GET stream yet
-        self.is_listened = True  # until the server declines the GET stream
+        self.has_listener = False
+        self.is_listening = False
         self._attempt = trio.CancelScope()
         self._open: dict[Id, _Open] = {}
-        self._questions: dict[Id, _Open | None] = {}
+        self._questions: dict[Id, list[_Open]] = {}
 
     @property
     def has_session(self) -> bool:
@@ -72,8 +77,7 @@ class Handshake:
         """Headers of the GET stream."""
         resume: HeaderList = ()
         if last_event_id is not None:
-            # UTF-8 on the wire (WHATWG HTML 9.2.4), and headers are written as Latin-1.
-            resume = ((spec.LAST_EVENT_ID, last_event_id.encode().decode("latin-1")),)
+            resume = ((spec.LAST_EVENT_ID, last_event_id),)
         return spec.GET_HEADERS + self._own_headers() + resume
 
     def resume_headers(self, last_event_id: str) -> HeaderList | None:
@@ -108,7 +112,7 @@ class Handshake:
             if session_id is not None and not spec.is_visible_ascii(session_id):
                 raise BadAnswer("the server's session id has characters that none may have")
             if session_id is not None:
-                protect(session_id)
+                protect_passing(session_id)
             self.session_id = session_id
 
     def closed(self, message: Message) -> None:
@@ -119,9 +123,11 @@ class Handshake:
     async def wait_elsewhere(self, message: Message) -> None:
         """Wait for the GET stream to bring the answer."""
         assert message.id is not None
-        if not self.is_listened:
+        waiting = self._open[message.id]
+        if not self.is_listening and not waiting.is_answered.is_set():
             raise _unanswerable()
-        await self._open[message.id].answered_elsewhere.wait()
+        waiting.waits_elsewhere = True
+        await waiting.is_answered.wait()
 
     async def answered_elsewhere(self, message: Message) -> bool:
         """Emit a response that came on the GET stream; False when no request waits for it."""
@@ -129,8 +135,14 @@ class Handshake:
         if waiting is None:
             return False
         await waiting.call.emit(message)
-        waiting.answered_elsewhere.set()
+        waiting.is_answered.set()
         return True
+
+    def heard_elsewhere(self) -> None:
+        """The GET stream shows a sign of life, to those who wait for it."""
+        for waiting in self._open.values():
+            if waiting.waits_elsewhere:
+                waiting.patience.heard()
 
     async def abandon(self, message: Message, withdrawn: Message | None) -> None:
         """Send `notifications/cancelled` under the id that the server knows (T-61)."""
@@ -145,29 +157,34 @@ class Handshake:
 
     # Questions of the server
 
-    def asked(self, question: Message, message: Message | None) -> None:
-        """The server waits for the client, so its own silence does not count meanwhile.
+    def overheard(self, message: Message, request: Message | None) -> None:
+        """Note what the server asks the client, on the stream of `request` or on the GET stream.
 
-        A question on the GET stream may belong to any request under way.
+        It waits for the client then, and its own silence does not count meanwhile. A question on
+        the GET stream may belong to any request under way.
         """
-        assert question.id is not None
-        request = None if message is None or message.id is None else self._open.get(message.id)
-        self._questions[question.id] = request
-        if question.method != spec.PING:
-            for waiting in self._concerned(request):
-                waiting.patience.hold()
+        if message.method == spec.CANCELLED:
+            self._settle(message.params.get("requestId"))
+        elif message.is_request:
+            assert message.id is not None
+            concerned = list(self._open.values())
+            if request is not None and request.id is not None:
+                concerned = [self._open[request.id]]
+            self._questions[message.id] = concerned
+            if message.method != spec.PING:
+                for waiting in concerned:
+                    waiting.patience.asked(message.id)
 
     def answering(self, response: Message) -> bool:
         """The client answers; False when this session asked nothing under that id."""
-        if response.id not in self._questions:
-            return False
-        request = self._questions.pop(response.id)
-        for waiting in self._concerned(request):
-            waiting.patience.heard()
-        return True
+        return self._settle(response.id)
 
-    def _concerned(self, request: _Open | None) -> list[_Open]:
-        return list(self._open.values()) if request is None else [request]
+    def _settle(self, id: Any) -> bool:
+        if type(id) not in (str, int) or id not in self._questions:
+            return False
+        for waiting in self._questions.pop(id):
+            waiting.patience.answered(id)
+        return True
 
     # Ends
 
@@ -185,9 +202,9 @@ class Handshake:
 
     def decline_listening(self) -> None:
         """The server offers no GET stream: nothing will arrive there."""
-        self.is_listened = False
+        self.is_listening = False
         for waiting in self._open.values():
-            if waiting.has_begun:
+            if waiting.waits_elsewhere:
                 waiting.patience.give_up(_unanswerable())
 
     def attempt(self) -> trio.CancelScope:

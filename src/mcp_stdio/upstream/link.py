@@ -44,8 +44,8 @@ class Link(Protocol):
         """A request is over, in whatever way."""
         ...
 
-    def asked(self, question: Message, message: Message | None) -> None:
-        """The server asks the client something, on the stream of the request `message`."""
+    def overheard(self, message: Message, request: Message) -> None:
+        """The server says something else than an answer, on the stream of `request`."""
         ...
 
     async def wait_elsewhere(self, message: Message) -> None:

@@ -12,41 +12,51 @@ from types import TracebackType
 import trio
 
 from mcp_stdio.errors import RelayError, TimedOut
+from mcp_stdio.jsonrpc import Id
 
 
 class Patience:
     """`with patience:` raises TimedOut, or what `give_up` was told, when there is no more of it.
 
     `silence` and `total` are seconds; None means without limit. The silence counts from the last
-    `heard`; before the first one, and from `hold` to the next `heard`, it does not run.
+    `heard`. It does not run before the first one, from `hold` to the next `heard`, and while the
+    server waits for an answer of the client.
     """
 
-    __slots__ = ("_end", "_reason", "_scope", "_silence", "_total")
+    __slots__ = ("_end", "_questions", "_reason", "_scope", "_silence", "_total")
 
     def __init__(self, *, silence: float | None, total: float | None) -> None:
         self._silence = inf if silence is None else silence
         self._total = inf if total is None else total
         self._end = trio.current_time() + self._total
         self._scope = trio.CancelScope(deadline=self._end)
+        self._questions: set[Id] = set()
         self._reason: RelayError | None = None
 
-    def heard(self) -> None:
-        """There was a sign of life: the silence begins anew."""
-        self._scope.deadline = min(self._end, trio.current_time() + self._silence)
+    def heard(self, pause: float = 0.0) -> None:
+        """There was a sign of life: the silence begins anew, after a `pause` that was agreed on."""
+        if not self._questions:
+            self._scope.deadline = min(self._end, trio.current_time() + pause + self._silence)
 
     def hold(self) -> None:
         """The server is not the one to act: let only the total run."""
         self._scope.deadline = self._end
 
+    def asked(self, question: Id) -> None:
+        """The server waits for the client: let only the total run until that was `answered`."""
+        self._questions.add(question)
+        self.hold()
+
+    def answered(self, question: Id) -> None:
+        """The server waits for this answer no more."""
+        if question in self._questions:
+            self._questions.remove(question)
+            self.heard()
+
     def give_up(self, reason: RelayError) -> None:
         """End the wait now with this failure."""
         self._reason = reason
         self._scope.cancel()
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the wait ended by itself, and not because of something outside."""
-        return self._scope.cancel_called
 
     @property
     def ended_by_time(self) -> bool:

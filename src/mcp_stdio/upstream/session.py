@@ -17,14 +17,15 @@ from typing import Any
 import trio
 
 from mcp_stdio import jsonrpc, spec
-from mcp_stdio.errors import BadAnswer, RelayError, SessionLost, quote
+from mcp_stdio.errors import AuthorizationFailed, BadAnswer, RelayError, SessionLost, quote
 from mcp_stdio.http import Request
 from mcp_stdio.jsonrpc import Message
 from mcp_stdio.upstream import Call, Emit, own_call
-from mcp_stdio.upstream.exchange import HttpRefusal, Messenger
+from mcp_stdio.upstream.exchange import Messenger
 from mcp_stdio.upstream.handshake import Handshake
 from mcp_stdio.upstream.listening import listen
 from mcp_stdio.upstream.patience import Patience
+from mcp_stdio.upstream.refusal import HttpRefusal
 from mcp_stdio.upstream.turn import Queue
 
 log = logging.getLogger(__name__)
@@ -35,10 +36,6 @@ once; a script may leave it out and still deserves its answers."""
 
 OWN_REQUEST = 30.0
 """Seconds that one of the relay's own requests may take in all."""
-
-
-class NotInitialized(Exception):
-    """The client sent a request without ever having sent `initialize`."""
 
 
 class _Renewal:
@@ -117,7 +114,7 @@ class Session:
         assert message.id is not None
         if message.method == spec.INITIALIZE:
             await self._initialize(message, call)
-        elif message.method == spec.PING and self._handshake is None:
+        elif message.method == spec.PING and not self._opened:
             await call.emit(jsonrpc.result(message.id, {}))  # S-9
         elif message.method == spec.DISCOVER:
             # A client of both eras falls back to `initialize` on this (D-1).
@@ -126,7 +123,7 @@ class Session:
         else:
             try:
                 await self._request(message, call)
-            except NotInitialized:
+            except _NotInitialized:
                 text = "Send `initialize` first: the remote server needs a handshake"
                 await call.emit(jsonrpc.error(message.id, jsonrpc.INVALID_PARAMS, text))
 
@@ -139,10 +136,7 @@ class Session:
                 # Not processed, so it may be sent again, whatever it is (T-44).
                 call.turn.over()
                 patience.hold()
-                try:
-                    await self._ask(message, await self._current(), call, patience)
-                except _Forgotten:
-                    raise SessionLost("the server forgets each session at once") from None
+                await self._ask(message, await self._current(), call, patience)
 
     async def _ask(
         self, message: Message, handshake: Handshake, call: Call, patience: Patience
@@ -152,11 +146,7 @@ class Session:
         try:
             await self._messenger.ask(message, handshake, call, patience)
         except HttpRefusal as refusal:
-            if refusal.status == 404 and handshake.has_session:
-                self._lose(handshake)
-                raise _Forgotten from None
-            if _speaks_of_session(refusal) and handshake.has_session:
-                self._doubt(handshake)
+            self._judge(refusal, handshake)
             if refusal.answer is None:
                 raise
             await call.emit(refusal.answer)
@@ -184,17 +174,13 @@ class Session:
                 await self._initialized(message, call)
             else:
                 await self._notify(message, call)
-        except (RelayError, NotInitialized) as exc:
+        except (RelayError, _NotInitialized) as exc:
             log.warning("could not deliver a %s: %s", message.kind.value, exc)
 
     async def _notify(self, message: Message, call: Call) -> None:
-        handshake = await self._current()
         try:
-            await self._tell(message, handshake, call)
-        except HttpRefusal as refusal:
-            if refusal.status != 404 or not handshake.has_session:
-                raise
-            self._lose(handshake)
+            await self._tell(message, await self._current(), call)
+        except _Forgotten:
             await self._tell(message, await self._current(), call)
 
     async def _respond(self, message: Message, call: Call) -> None:
@@ -207,7 +193,11 @@ class Session:
 
     async def _tell(self, message: Message, handshake: Handshake, call: Call) -> None:
         with self._patience() as patience:
-            await self._messenger.tell(message, handshake, call, patience)
+            try:
+                await self._messenger.tell(message, handshake, call, patience)
+            except HttpRefusal as refusal:
+                self._judge(refusal, handshake)
+                raise
 
     # The client's own handshake
 
@@ -247,6 +237,7 @@ class Session:
         if handshake is None:
             log.warning("dropped `%s`: there is no session", message.method)
             return
+        handshake.completing.set()
         try:
             await self._tell(message, handshake, call)
         finally:
@@ -256,11 +247,11 @@ class Session:
         """Let requests through and listen, now that `initialized` was accepted (T-6, T-17)."""
         handshake.ready.set()
         if not handshake.has_listener:
-            handshake.has_listener = True
+            handshake.has_listener = handshake.is_listening = True
             self._nursery.start_soon(listen, self._messenger, handshake, self._emit)
 
     async def _current(self) -> Handshake:
-        """The session to use, opened anew if need be. Raises NotInitialized, RelayError."""
+        """The session to use, opened anew if need be. Raises _NotInitialized, RelayError."""
         while True:
             if not self._opened_over.is_set():
                 await self._opened_over.wait()
@@ -269,13 +260,25 @@ class Session:
                 await self._renewed()
                 continue
             if not handshake.ready.is_set():
-                with trio.move_on_after(INITIALIZED_GRACE):
-                    await handshake.ready.wait()
-                handshake.ready.set()
+                with trio.move_on_after(INITIALIZED_GRACE) as grace:
+                    await handshake.completing.wait()
+                if grace.cancelled_caught:
+                    handshake.ready.set()
+                await handshake.ready.wait()
             if self._handshake is handshake:
                 return handshake
 
     # Losing and renewing
+
+    def _judge(self, refusal: HttpRefusal, handshake: Handshake) -> None:
+        """What an error status says about the session. Raises _Forgotten if the session is over."""
+        if not handshake.has_session:
+            return
+        if refusal.status == 404:
+            self._lose(handshake)
+            raise _Forgotten from None
+        if _speaks_of_session(refusal):
+            self._doubt(handshake)
 
     def _lose(self, handshake: Handshake) -> None:
         """The server forgot the session: open it anew, once for all that noticed (T-44)."""
@@ -292,7 +295,7 @@ class Session:
 
     async def _renewed(self) -> None:
         if self._opening is None:
-            raise NotInitialized("no session was ever opened")
+            raise _NotInitialized
         renewal = self._renewal or self._start_renewal()
         await renewal.done.wait()
         if renewal.failure is not None:
@@ -313,7 +316,8 @@ class Session:
             log.exception("could not open the session anew")
             renewal.failure = RelayError("internal error while opening the session anew")
         finally:
-            self._renewal = None
+            if self._renewal is renewal:
+                self._renewal = None
             renewal.done.set()
 
     async def _open_anew(self) -> None:
@@ -326,14 +330,14 @@ class Session:
                 log.warning("the new session differs from the old one in `%s`", name)
         self._opened = self._opened or result
         await self._tell(jsonrpc.notification(spec.INITIALIZED), handshake, own_call(self._emit))
-        if self._opening is not opening:
-            self._nursery.start_soon(self._leave, handshake)  # the client has begun anew meanwhile
-            return
-        for message in self._standing.values():
+        for message in list(self._standing.values()):
             try:
                 await self._own(message.with_id(next(self._ids)), handshake)
-            except RelayError as exc:
+            except (BadAnswer, AuthorizationFailed) as exc:
                 log.warning("the new session does not take `%s`: %s", message.method, exc)
+        if self._opening is not opening:  # the client has begun anew meanwhile
+            self._nursery.start_soon(self._leave, handshake)
+            return
         self._handshake = handshake
         self._open(handshake)
         log.info("opened the session anew")
@@ -383,8 +387,15 @@ class Session:
         return Patience(silence=self._timeout_read, total=self._timeout_call)
 
 
-class _Forgotten(Exception):
+class _NotInitialized(Exception):
+    """The client sent a request without ever having sent `initialize`."""
+
+
+class _Forgotten(SessionLost):
     """404 to a POST that carried a session id: the server did not process it."""
+
+    def __init__(self) -> None:
+        super().__init__("the server forgets each session at once", status=404)
 
 
 def _speaks_of_session(refusal: HttpRefusal) -> bool:

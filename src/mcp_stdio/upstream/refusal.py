@@ -1,0 +1,108 @@
+"""What an HTTP error status means to the client: the server's own words, or ours about them.
+
+A JSON-RPC error in the body is the server's answer to the request, under whatever id it came
+(T-15); anything else becomes an error of ours that quotes the body. Knows no session.
+"""
+
+from __future__ import annotations
+
+import time
+
+from mcp_stdio import jsonrpc, retry, sse
+from mcp_stdio.errors import AuthorizationFailed, BadAnswer, Refused, RelayError, quote
+from mcp_stdio.http import Exchange, Head
+from mcp_stdio.http.body import read_beginning
+from mcp_stdio.jsonrpc import Message, NotAMessage
+from mcp_stdio.spec import EVENT_STREAM
+from mcp_stdio.upstream.stream import messages_of
+
+ERROR_BODY = 1024 * 1024
+"""Bytes of an error response that are read: enough for any JSON-RPC error."""
+
+ERROR_TIME = 5.0
+"""Seconds for the same; the status alone says what matters most."""
+
+_HINTS = {
+    404: "check the path of the URL; MCP endpoints are often at `/mcp`",
+    405: "the URL takes no POST; check its path, MCP endpoints are often at `/mcp`",
+    406: "the server wants another form of answer than MCP defines",
+    413: "the server takes no message of this size",
+    429: "the server limits the rate; try again later",
+    502: "a gateway could not reach the server; try again later",
+    503: "the server is not available; try again later",
+    504: "a gateway waited in vain for the server; try again later",
+}
+
+
+class HttpRefusal(Refused):
+    """An HTTP error status; `answer` is the server's JSON-RPC error under the request's id.
+
+    `event` is its row in the retry table, if it has one, `retry_after` in seconds.
+    """
+
+    def __init__(
+        self,
+        cause: str,
+        *,
+        status: int,
+        text: str,
+        answer: Message | None,
+        retry_after: float | None,
+    ) -> None:
+        super().__init__(cause, status=status, text=text, hint=_HINTS.get(status))
+        self.answer = answer
+        self.retry_after = retry_after
+        self.event = retry.event_of_status(status, retry_after)
+        # What may be repeated whatever it was did not run.
+        self.retryable = self.event is not None and not retry.TABLE[self.event].safe_methods_only
+
+
+async def refusal(exchange: Exchange, head: Head, id: jsonrpc.Id | None) -> RelayError:
+    """The failure that a response with an error status is, to the request of this id if any."""
+    body = await read_beginning(exchange, ERROR_BODY, ERROR_TIME)
+    text = quote(body.decode(errors="replace"))
+    if head.status == 401:
+        return _unauthorized(head, text)
+    answer = None if id is None else _error_in(body, head, id)
+    if head.status == 403 and answer is None:
+        return AuthorizationFailed(
+            _with_text("the server refused access (403)", text),
+            hint="the credential may lack a permission",
+            status=403,
+        )
+    return HttpRefusal(
+        _with_text(f"the server answered with status {head.status}", text),
+        status=head.status,
+        text=text,
+        answer=answer,
+        retry_after=retry.parse_retry_after(head.headers.get("retry-after"), time.time()),
+    )
+
+
+def _unauthorized(head: Head, text: str) -> AuthorizationFailed:
+    challenge = quote(", ".join(head.headers.get_all("www-authenticate")))
+    return AuthorizationFailed(
+        _with_text("the server wants a valid credential (401)", challenge or text),
+        hint="give a token with `MCP_BEARER_TOKEN` or `--bearer-token`; signing in with "
+        "`--oauth` is not available yet",
+        status=401,
+    )
+
+
+def _error_in(body: bytes, head: Head, id: jsonrpc.Id) -> Message | None:
+    try:
+        if head.media_type == EVENT_STREAM:
+            decoder = sse.Decoder(ERROR_BODY)
+            messages = [m for event in decoder.feed(body) for m in messages_of(event)]
+        else:
+            messages = jsonrpc.parse_many(body)
+    except (NotAMessage, BadAnswer):
+        return None
+    for message in messages:
+        if message.is_response and message.error is not None:
+            return message if jsonrpc.same_id(message.id, id) else message.with_id(id)
+    return None
+
+
+def _with_text(cause: str, text: str) -> str:
+    return f"{cause}: {text}" if text else cause
