@@ -134,7 +134,7 @@ def _client(context: ssl.SSLContext, timeout_write: float | None) -> httpx.Async
     except ImportError:
         raise UsageFailure(
             "the proxy settings name a SOCKS proxy, for which a package is missing",
-            hint="install the extra `socks`, as in `pip install 'mcp-stdio[socks]'`",
+            hint="install the extra `socks`, as in `pip install '.[socks]'`",
         ) from None
     except (ValueError, httpx.InvalidURL):
         raise UsageFailure(

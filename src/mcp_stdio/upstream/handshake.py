@@ -40,7 +40,7 @@ class Handshake:
     `completing` is set once `notifications/initialized` is on its way, `ready` once requests may
     go out, as a rule when the server has accepted it; `listening` is the scope of the GET stream's
     task, `has_listener` whether that was started, `is_listening` whether the server may still offer
-    the stream.
+    the stream; `listening_decided` is set once it said so, or could not be asked.
     """
 
     def __init__(self, messenger: Messenger) -> None:
@@ -52,6 +52,7 @@ class Handshake:
         self.listening = trio.CancelScope()
         self.has_listener = False
         self.is_listening = False
+        self.listening_decided = trio.Event()
         self._attempt = trio.CancelScope()
         self._open: dict[Id, _Open] = {}
         self._questions: dict[Id, list[_Open]] = {}

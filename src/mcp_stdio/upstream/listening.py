@@ -50,6 +50,8 @@ class _Listening:
                 self._stream.forget()  # resumed, it would bring the same again
             except RelayError as exc:
                 log.info("the listening stream is not open: %s", exc)
+            finally:
+                self._handshake.listening_decided.set()
             await trio.sleep(self._stream.pause())
         if attempt.cancelled_caught:
             self._stream.reset()
@@ -61,6 +63,7 @@ class _Listening:
         exchange = await self._messenger.http.send(request)
         try:
             head = await exchange.head()
+            self._handshake.listening_decided.set()
             if head.status == 200 and head.media_type == EVENT_STREAM:
                 log.info("the listening stream is open")
                 await self._stream.read(exchange, self._take)

@@ -34,6 +34,10 @@ INITIALIZED_GRACE = 1.0
 """Seconds that requests wait for the client's `notifications/initialized`. A client sends it at
 once; a script may leave it out and still deserves its answers."""
 
+LISTENING_GRACE = 0.5
+"""Seconds that requests wait for the listening stream: as a rule it is open, or declined, after one
+round trip. Some servers say nothing on it before their first event."""
+
 OWN_REQUEST = 30.0
 """Seconds that one of the relay's own requests may take in all."""
 
@@ -244,11 +248,21 @@ class Session:
             self._open(handshake)
 
     def _open(self, handshake: Handshake) -> None:
-        """Let requests through and listen, now that `initialized` was accepted (T-6, T-17)."""
+        """Listen, now that `initialized` was accepted, and let requests through (T-6, T-17)."""
+        handshake.completing.set()
+        handshake.completing.set()
+        if handshake.has_listener:
+            return
+        handshake.has_listener = handshake.is_listening = True
+        self._nursery.start_soon(listen, self._messenger, handshake, self._emit)
+        self._nursery.start_soon(self._let_through, handshake)
+
+    async def _let_through(self, handshake: Handshake) -> None:
+        # A server that asks something during the first call, and not on its stream, drops the
+        # question when nobody listens yet.
+        with trio.move_on_after(LISTENING_GRACE):
+            await handshake.listening_decided.wait()
         handshake.ready.set()
-        if not handshake.has_listener:
-            handshake.has_listener = handshake.is_listening = True
-            self._nursery.start_soon(listen, self._messenger, handshake, self._emit)
 
     async def _current(self) -> Handshake:
         """The session to use, opened anew if need be. Raises _NotInitialized, RelayError."""
