@@ -1,0 +1,93 @@
+"""What tests of every layer share: real servers as peers, a certificate authority, Hypothesis."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import hypothesis
+import pytest
+import trustme
+
+from tests.peers import node
+from tests.peers.process import Peer, running
+
+PEERS = Path(node.__file__).parent
+
+# Examples are not timed: a busy machine is no defect of the code.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
+
+
+def unavailable(reason: str) -> NoReturn:
+    """Skip for want of a component; in CI that is a failure, for there it must not go unnoticed."""
+    if os.environ.get("CI"):
+        pytest.fail(f"needed in CI: {reason}")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
+    """`@modelcontextprotocol/server-everything`, the reference server of the MCP project."""
+    try:
+        command = node.everything_server()
+    except node.Unavailable as exc:
+        unavailable(str(exc))
+    with running(command, log=tmp_path_factory.mktemp("everything") / "log") as peer:
+        yield peer
+
+
+def _sdk_server(tmp_path_factory: pytest.TempPathFactory, *flags: str) -> Iterator[Peer]:
+    command: list[str | Path] = [sys.executable, PEERS / "sdk_server.py", *flags]
+    with running(command, log=tmp_path_factory.mktemp("sdk") / "log") as peer:
+        yield peer
+
+
+@pytest.fixture(scope="session")
+def sdk_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
+    """The official Python SDK's server with sessions and event streams."""
+    yield from _sdk_server(tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def sdk_server_stateless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
+    """The same without sessions."""
+    yield from _sdk_server(tmp_path_factory, "--stateless")
+
+
+@pytest.fixture(scope="session")
+def sdk_server_json(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
+    """The same answering in JSON."""
+    yield from _sdk_server(tmp_path_factory, "--json")
+
+
+@pytest.fixture(scope="session")
+def sdk_server_resumable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
+    """The same with event ids, so that a broken stream can be resumed."""
+    yield from _sdk_server(tmp_path_factory, "--resumable")
+
+
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    """A certificate authority that nobody trusts by default."""
+    return trustme.CA()
+
+
+@pytest.fixture(scope="session")
+def authority_file(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its certificate in PEM, fit for `--cacert`."""
+    path = tmp_path_factory.mktemp("authority") / "ca.pem"
+    authority.cert_pem.write_to_path(str(path))
+    return path
+
+
+@pytest.fixture(scope="session")
+def server_context(authority: trustme.CA) -> ssl.SSLContext:
+    """The server side of TLS for `localhost` and 127.0.0.1."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
+    return context

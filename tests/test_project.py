@@ -1,0 +1,201 @@
+"""Facts about the project as a whole that nothing else would notice being broken."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import mcp_stdio
+
+PACKAGE = Path(mcp_stdio.__file__).parent
+ROOT = Path(__file__).parent.parent
+
+CORE = {"config", "errors", "framing", "jsonrpc", "redaction", "retry", "spec", "sse"}
+"""Plain synchronous Python: bytes and values in, values out."""
+
+MAY_IMPORT: dict[str, set[str]] = {
+    # core
+    "config": set(),
+    "redaction": set(),
+    "retry": set(),
+    "errors": {"redaction"},
+    "jsonrpc": {"errors", "redaction"},
+    "spec": {"jsonrpc"},
+    "sse": {"errors"},
+    "framing": {"errors", "jsonrpc"},
+    # wire: each touches one thing outside
+    "descriptors": set(),
+    "log": {"descriptors", "errors", "redaction"},
+    "stdio": {"descriptors", "errors", "framing", "jsonrpc", "log"},
+    "http": {"config", "errors", "log", "redaction"},
+    "upstream": {"errors", "http", "jsonrpc", "log", "redaction", "retry", "spec", "sse"},
+    "shaping": {"errors", "jsonrpc", "spec", "upstream"},
+    "in_flight": {"errors", "jsonrpc", "spec", "upstream"},
+    "sleep": set(),
+    # top
+    "assembly": {"config", "http", "jsonrpc", "shaping", "upstream"},
+    "relay": {
+        *CORE,
+        "assembly",
+        "descriptors",
+        "http",
+        "in_flight",
+        "log",
+        "shaping",
+        "sleep",
+        "stdio",
+        "upstream",
+    },
+    "diagnose": {*CORE, "assembly", "http", "log", "relay", "shaping", "upstream"},
+    "demo": {*CORE, "log"},
+    "cli": {*CORE, "demo", "descriptors", "diagnose", "http", "log", "relay"},
+    "__main__": {"cli"},
+}
+"""The arrows: which part may import which. They point down, and never in a circle."""
+
+MAY_NAME = {
+    "trio": MAY_IMPORT.keys() - CORE - {"descriptors", "log", "__main__"},
+    "h11": {"http", "demo"},
+    "httpx": {"http"},
+    "ssl": {"http"},
+    "certifi": {"http"},
+    "truststore": {"http"},
+}
+"""What is not of this project, and the parts that may know of it; the rest of the standard library
+is free, and anything else is used by nobody."""
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """Full names of all modules that are imported anywhere in the file, lazily or not."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name_of(path)} has a relative import"
+            assert node.module is not None
+            if node.module == "mcp_stdio":
+                yield from (f"mcp_stdio.{alias.name}" for alias in node.names)
+            else:
+                yield node.module
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_arrows_point_down(path: Path) -> None:
+    part = part_of(path)
+    if part == "__init__":
+        assert list(imports_of(path)) == []
+        return
+    assert part in MAY_IMPORT, "a new part needs a place"
+    own = {name.split(".")[1] for name in imports_of(path) if name.startswith("mcp_stdio.")}
+    assert own - {part, "__version__"} <= MAY_IMPORT[part]
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_only_the_wire_names_what_is_outside(path: Path) -> None:
+    for name in {name.split(".")[0] for name in imports_of(path)} - {"mcp_stdio"}:
+        if name in MAY_NAME:
+            assert part_of(path) in MAY_NAME[name], name
+        else:
+            assert name in sys.stdlib_module_names, name
+
+
+def test_nothing_depends_on_itself_in_a_circle() -> None:
+    placed: set[str] = set()
+    waiting = dict(MAY_IMPORT)
+    while ready := {part for part, needs in waiting.items() if needs <= placed}:
+        placed |= ready
+        waiting = {part: needs for part, needs in waiting.items() if part not in ready}
+    assert not waiting
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the interpreter with the package in reach, installed or not."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(PACKAGE.parent)},
+        timeout=60,
+    )
+
+
+def loaded_by(statement: str) -> set[str]:
+    """The modules an interpreter has loaded after the statement."""
+    script = f"import sys\n{statement}\nprint(*sys.modules, file=sys.stderr)"
+    return set(python("-c", script).stderr.split())
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_and_version_load_no_network(option: str) -> None:
+    loaded = loaded_by(f"from mcp_stdio.cli import main; assert main([{option!r}]) == 0")
+    assert "mcp_stdio.cli" in loaded
+    assert loaded.isdisjoint({"trio", "httpx", "h11", "ssl", "certifi"})
+
+
+def test_the_relay_loads_only_what_every_run_needs() -> None:
+    loaded = loaded_by("import mcp_stdio.relay")
+    assert "trio" in loaded
+    assert loaded.isdisjoint({"httpx", "certifi", "mcp_stdio.demo", "mcp_stdio.diagnose"})
+
+
+def test_versions_agree() -> None:
+    printed = python("-m", "mcp_stdio", "--version").stdout
+    assert printed == f"mcp-stdio {mcp_stdio.__version__}\n"
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"## [{mcp_stdio.__version__}]" in changelog
+
+
+def test_dependencies_are_the_four_that_are_named() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    names = {re.split(r"[<>=\[]", needed)[0] for needed in project["dependencies"]}
+    assert names == {"trio", "httpx", "h11", "certifi"}
+
+
+def readme() -> str:
+    return (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_readme_begins_with_the_two_commands_that_ci_runs() -> None:
+    commands = re.findall(r"^python3 -m venv .*", readme(), re.MULTILINE)
+    run = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    endings = re.search(r'^for ending in "(.+)" "(.+)"; do$', run, re.MULTILINE)
+    assert endings is not None
+    assert len(commands) == 2
+    assert [command.endswith(endings[i + 1]) for i, command in enumerate(commands)] == [True, True]
+    first_screen = readme().splitlines()[:30]
+    assert all(command in first_screen for command in commands)
+
+
+def test_the_readme_names_options_that_exist() -> None:
+    known = python("-m", "mcp_stdio", "--help").stdout
+    options = set(re.findall(r"`(--?[a-z-]+)", readme(), re.IGNORECASE))
+    assert len(options) > 15
+    # `-vv` is `-v` twice.
+    assert {option for option in options - {"-vv"} if option not in known} == set()
+
+
+def test_the_lock_file_of_the_peers_names_no_registry() -> None:
+    lock = (ROOT / "tests" / "peers" / "package-lock.json").read_text(encoding="utf-8")
+    assert '"resolved"' not in lock
