@@ -1,0 +1,1113 @@
+"""A session from the client's `initialize` to the farewell (T-6, T-8, T-16, T-17, T-41 to T-49,
+S-9, Q-19, Q-20, E-1, E-7), and the order in which messages leave (P4)."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from mcp_stdio.errors import BadAnswer, ConnectionLost, SessionLost, TimedOut, Unreachable
+from mcp_stdio.upstream.session import INITIALIZED_GRACE, LISTENING_GRACE
+from tests.upstream.fakes import (
+    FOREVER,
+    INITIALIZE,
+    LIMIT,
+    Answer,
+    Asked,
+    Client,
+    Reply,
+    Seen,
+    Server,
+    Step,
+    answer,
+    error,
+    event,
+    events,
+    in_session_with,
+    in_turn,
+    lost,
+    note,
+    result,
+    unreachable,
+)
+
+CALL = "tools/call"
+LIST = "tools/list"
+INITIALIZED = "notifications/initialized"
+CANCELLED = "notifications/cancelled"
+OPENING = ["initialize", INITIALIZED, "GET"]
+
+
+def methods(server: Server) -> list[str]:
+    """What was sent, without the listening stream, whose place among the rest is by chance."""
+    return [rule for rule in server.order() if rule != "GET"]
+
+
+async def calls(client: Client, count: int, method: str = CALL) -> list[Asked]:
+    asked = [client.ask(method, {"n": number}) for number in range(count)]
+    await client.done(*asked)
+    return asked
+
+
+def numbers(server: Server, method: str = CALL) -> list[int]:
+    return [seen.message["params"]["n"] for seen in server.got(method)]
+
+
+def headers(seen: Seen) -> tuple[str | None, str | None]:
+    return seen.header("MCP-Protocol-Version"), seen.header("Mcp-Session-Id")
+
+
+def version(client: Client) -> str | None:
+    return client.upstream.version
+
+
+# The handshake
+
+
+async def test_an_ordinary_conversation(autojump_clock: MockClock) -> None:
+    server = Server(GET=events(event(note("unasked")), FOREVER))
+    server.version = "2025-06-18"
+    async with in_session_with(server) as client:
+        assert version(client) is None
+        opening = await client.shake_hands()
+        assert opening.result["serverInfo"] == {"name": "fake", "version": "1"}
+        assert version(client) == "2025-06-18"
+        await client.done(client.ask(CALL), client.tell("notifications/progress"))
+        await wait_all_tasks_blocked()
+        assert [message.params["data"] for message in client.emitted] == ["unasked"]
+        await client.upstream.aclose()
+    assert sorted(server.order()) == sorted([*OPENING, CALL, "notifications/progress", "DELETE"])
+    first, *later = server.seen
+    assert headers(first) == (None, None)
+    assert first.message["params"] == INITIALIZE
+    for seen in later:
+        assert headers(seen) == ("2025-06-18", "session-1")
+        accept = "application/json, text/event-stream"
+        wanted = {"POST": accept, "GET": "text/event-stream", "DELETE": None}
+        assert seen.header("Accept") == wanted[seen.request.method]
+        for name in ("Mcp-Method", "Mcp-Name", "Last-Event-ID", "Origin"):
+            assert seen.header(name) is None
+    assert server.sessions == set()
+
+
+async def test_an_initialize_answered_by_a_stream(autojump_clock: MockClock) -> None:
+    server = Server()
+
+    def stream(seen: Seen) -> Reply:
+        plain = server.opened(seen)
+        [body] = plain.body
+        assert isinstance(body, bytes)
+        return Reply(
+            body=[event(note("hello")), event(body.decode())],
+            media_type="text/event-stream",
+            headers=plain.headers,
+        )
+
+    server.rules["initialize"] = stream
+    async with in_session_with(server) as client:
+        opening = await client.shake_hands()
+        assert opening.notes == ["hello"]
+        await client.done(client.ask(CALL))
+    assert headers(server.got(CALL)[0]) == ("2025-11-25", "session-1")
+
+
+async def test_a_server_without_sessions(autojump_clock: MockClock) -> None:
+    server = Server(**{CALL: Reply(404, [b"no such page"], "text/plain")})
+    server.has_sessions = False
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        asked = client.ask(CALL)
+        await client.done(asked)
+        assert isinstance(asked.failure, BadAnswer)
+        assert asked.failure.status == 404
+        await client.upstream.aclose()
+    assert methods(server) == ["initialize", INITIALIZED, CALL]
+    assert all(seen.header("Mcp-Session-Id") is None for seen in server.seen)
+
+
+@pytest.mark.parametrize("session_id", ["", "a b", "é", "a\tb"])
+async def test_a_session_id_that_none_may_be(autojump_clock: MockClock, session_id: str) -> None:
+    server = Server()
+    server.rules["initialize"] = lambda seen: result(
+        seen, {"protocolVersion": "2025-11-25"}, headers=(("mcp-session-id", session_id),)
+    )
+    async with in_session_with(server) as client:
+        asked = client.ask("initialize", INITIALIZE)
+        await client.done(asked)
+    assert isinstance(asked.failure, BadAnswer)
+
+
+@pytest.mark.parametrize("value", [{}, {"protocolVersion": 1}, {"protocolVersion": "a\r\nb: c"}])
+async def test_an_answer_to_initialize_without_a_version(
+    autojump_clock: MockClock, value: dict[str, Any]
+) -> None:
+    server = Server(initialize=lambda seen: result(seen, value))
+    async with in_session_with(server) as client:
+        asked = client.ask("initialize", INITIALIZE)
+        await client.done(asked)
+    assert isinstance(asked.failure, BadAnswer)
+    assert server.order() == ["initialize"]
+
+
+async def test_requests_wait_for_the_handshake_and_leave_in_order(
+    autojump_clock: MockClock,
+) -> None:
+    for _ in range(20):
+        server = Server()
+        answer_it, accept_it = trio.Event(), trio.Event()
+        server.rules["initialize"] = lambda seen: server.opened(seen, before=[answer_it])  # noqa: B023
+        server.rules[INITIALIZED] = Reply(202, media_type=None, before=[accept_it])
+        async with in_session_with(server) as client:
+            opening = client.ask("initialize", INITIALIZE)
+            early = [client.ask(CALL, {"n": number}) for number in range(10)]
+            ping = client.ask("ping")
+            await client.done(ping)
+            assert ping.result == {}
+            await wait_all_tasks_blocked()
+            assert server.order() == ["initialize"]
+
+            answer_it.set()
+            await client.done(opening)
+            initialized = client.tell(INITIALIZED)
+            late = [client.ask(CALL, {"n": number}) for number in range(10, 20)]
+            await trio.sleep(5 * INITIALIZED_GRACE)
+            assert server.order() == ["initialize", INITIALIZED]
+
+            accept_it.set()
+            await client.done(initialized, *early, *late)
+        assert numbers(server) == list(range(20))
+        assert all(headers(seen)[1] == "session-1" for seen in server.got(CALL))
+
+
+async def test_a_script_that_leaves_out_initialized_gets_its_answers(
+    autojump_clock: MockClock,
+) -> None:
+    server = Server()
+    async with in_session_with(server) as client:
+        asked = [client.ask("initialize", INITIALIZE), *(client.ask(LIST) for _ in range(3))]
+        await client.done(*asked)
+        assert [one.failure for one in asked] == [None] * 4
+        assert asked[-1].took == pytest.approx(INITIALIZED_GRACE)
+        await client.done(client.ask(LIST))
+        assert methods(server) == ["initialize", *[LIST] * 4]
+        # It may still come.
+        await client.done(client.tell(INITIALIZED))
+        await wait_all_tasks_blocked()
+    assert len(server.got("GET")) == 1
+
+
+async def test_initialized_twice_opens_one_stream(autojump_clock: MockClock) -> None:
+    for listening in (events(FOREVER), Reply(405, media_type=None)):
+        server = Server(GET=listening)
+        async with in_session_with(server) as client:
+            await client.shake_hands()
+            await wait_all_tasks_blocked()
+            await client.done(client.tell(INITIALIZED))
+            await wait_all_tasks_blocked()
+        assert len(server.got("GET")) == 1
+
+
+async def test_initialized_that_is_refused_holds_up_nobody(autojump_clock: MockClock) -> None:
+    for refusal in (Reply(500, media_type=None), Reply(before=[FOREVER]), lost()):
+        server = Server(**{INITIALIZED: refusal})
+        async with in_session_with(server, silence=20.0) as client:
+            await client.done(client.ask("initialize", INITIALIZE))
+            client.tell(INITIALIZED)
+            asked = client.ask(LIST)
+            await client.done(asked)
+        assert asked.failure is None
+
+
+async def test_pings_before_the_handshake_are_ours_and_later_ones_are_not(
+    autojump_clock: MockClock,
+) -> None:
+    server = Server()
+    async with in_session_with(server) as client:
+        before = client.ask("ping")
+        await client.done(before)
+        assert before.result == {}
+        assert server.seen == []
+        await client.shake_hands()
+        await client.done(client.ask("ping"))
+    assert len(server.got("ping")) == 1
+
+
+async def test_a_request_without_a_handshake(autojump_clock: MockClock) -> None:
+    server = Server()
+    async with in_session_with(server) as client:
+        asked = client.ask(CALL)
+        await client.done(asked, client.tell("notifications/x"), client.tell(INITIALIZED))
+        assert asked.answer["error"]["code"] == -32602
+        assert "initialize" in asked.answer["error"]["message"]
+        discover = client.ask("server/discover")
+        await client.done(discover)
+        assert discover.answer["error"]["code"] == -32601
+        await client.upstream.aclose()
+        client.upstream.refresh()
+    assert server.seen == []
+
+
+# A server that is not there yet
+
+
+async def test_the_first_initialize_fails_and_the_next_message_brings_it_again(
+    autojump_clock: MockClock,
+) -> None:
+    server = Server(initialize=unreachable())
+    async with in_session_with(server) as client:
+        opening = client.ask("initialize", INITIALIZE)
+        await client.done(opening)
+        assert isinstance(opening.failure, Unreachable)
+        assert opening.failure.code == -33001
+        assert version(client) is None
+        asked = client.ask(CALL)
+        await client.done(asked)
+        assert isinstance(asked.failure, Unreachable)
+        assert server.seen == []
+
+        del server.rules["initialize"]
+        asked = client.ask(CALL)
+        await client.done(asked)
+        assert asked.failure is None
+        assert version(client) == "2025-11-25"
+        await wait_all_tasks_blocked()
+    assert methods(server) == ["initialize", INITIALIZED, CALL]
+    assert server.seen[0].message["params"] == INITIALIZE
+    assert len(server.got("GET")) == 1
+
+
+async def test_an_initialize_that_is_refused_is_refused_again(autojump_clock: MockClock) -> None:
+    for refusal in (
+        lambda seen: error(seen, -32602, "Unsupported protocol version"),
+        lambda seen: error(seen, -32602, "Unsupported protocol version", 400),
+    ):
+        server = Server(initialize=refusal)
+        async with in_session_with(server) as client:
+            opening = client.ask("initialize", INITIALIZE)
+            await client.done(opening)
+            assert opening.answer["error"]["code"] == -32602
+            asked = client.ask(CALL)
+            await client.done(asked)
+            assert isinstance(asked.failure, BadAnswer)
+            assert "Unsupported protocol version" in str(asked.failure)
+        assert server.order() == ["initialize", "initialize"]
+
+
+async def test_initialize_again_in_one_process_is_a_new_session(
+    autojump_clock: MockClock,
+) -> None:
+    server = Server(GET=events(FOREVER))
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        await client.done(client.ask("logging/setLevel", {"level": "info"}))
+        await client.shake_hands()
+        await client.done(client.ask(CALL))
+        await wait_all_tasks_blocked()
+        assert [headers(seen)[1] for seen in server.got("GET")] == ["session-1", "session-2"]
+        assert server.got("GET")[0].closed.is_set()
+        assert not server.got("GET")[1].closed.is_set()
+        assert [headers(seen)[1] for seen in server.got("DELETE")] == ["session-1"]
+        server.forget()
+        await client.done(client.ask(CALL))
+        await wait_all_tasks_blocked()
+    assert headers(server.got("initialize")[1]) == (None, None)
+    assert len(server.got("logging/setLevel")) == 1, "the new session was never told a level"
+    assert [headers(seen)[1] for seen in server.got(CALL)] == [
+        "session-2",
+        "session-2",
+        "session-3",
+    ]
+
+
+# Losing the session
+
+
+async def test_twenty_that_lost_the_session_renew_it_once(autojump_clock: MockClock) -> None:
+    server = Server(GET=events(FOREVER))
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        await client.done(
+            client.ask("logging/setLevel", {"level": "info"}),
+            client.ask("resources/subscribe", {"uri": "a:1"}),
+            client.ask("resources/subscribe", {"uri": "a:2"}),
+        )
+        await client.done(
+            client.ask("logging/setLevel", {"level": "debug"}),
+            client.ask("resources/unsubscribe", {"uri": "a:1"}),
+        )
+        server.forget()
+        server.thinking = 1.0
+        before = len(server.seen)
+        asked = await calls(client, 20)
+        assert [one.failure for one in asked] == [None] * 20
+        assert all(one.result == {} for one in asked)
+        await wait_all_tasks_blocked()
+        renewal = server.seen[before:]
+        assert version(client) == "2025-11-25"
+
+    assert [seen.rule for seen in renewal].count("initialize") == 1
+    [opening] = server.got("initialize")[1:]
+    assert opening.message["params"] == INITIALIZE
+    assert opening.id != server.got("initialize")[0].id
+    assert headers(opening) == (None, None)
+    told = ["initialize", INITIALIZED, "logging/setLevel", "resources/subscribe"]
+    order = [seen.rule for seen in renewal if seen.rule != "GET"]
+    assert [rule for rule in order if rule != CALL] == told
+    assert order[-20:] == [CALL] * 20
+    [level, subscription] = [
+        seen for seen in renewal if seen.rule in ("logging/setLevel", "resources/subscribe")
+    ]
+    assert level.message["params"] == {"level": "debug"}
+    assert subscription.message["params"] == {"uri": "a:2"}
+    assert [headers(seen)[1] for seen in server.got("GET")] == ["session-1", "session-2"]
+    assert server.got("GET")[0].closed.is_set()
+    sent = [(headers(seen)[1], seen.message["params"]["n"]) for seen in server.got(CALL)]
+    assert sorted(sent) == [
+        (session, number) for session in ("session-1", "session-2") for number in range(20)
+    ]
+    assert sent[:20] == [("session-1", number) for number in range(20)]
+
+
+async def test_a_renewal_that_fails_fails_for_all_and_is_tried_again(
+    autojump_clock: MockClock,
+) -> None:
+    server = Server()
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        server.forget()
+        server.thinking = 1.0
+        server.rules["initialize"] = unreachable()
+        asked = await calls(client, 20)
+        assert all(isinstance(one.failure, Unreachable) for one in asked)
+        assert server.refused_connections == 4
+        del server.rules["initialize"]
+        later = await calls(client, 3)
+        assert [one.failure for one in later] == [None] * 3
+    assert len(server.got("initialize")) == 2
+
+
+async def test_what_is_read_during_a_renewal_leaves_after_it_in_order(
+    autojump_clock: MockClock,
+) -> None:
+    for _ in range(20):
+        server = Server()
+        async with in_session_with(server) as client:
+            await client.shake_hands()
+            server.forget()
+            go_on = trio.Event()
+            server.rules["initialize"] = lambda seen: server.opened(seen, before=[go_on])  # noqa: B023
+            loser = client.ask(LIST)
+            await wait_all_tasks_blocked()
+            asked = [
+                client.ask(CALL, {"n": number}) if number % 3 else client.tell(CALL, {"n": number})
+                for number in range(20)
+            ]
+            await wait_all_tasks_blocked()
+            go_on.set()
+            await client.done(loser, *asked)
+        assert numbers(server) == list(range(20))
+
+
+async def test_a_renewal_goes_on_while_the_server_refuses_what_it_is_told_again(
+    autojump_clock: MockClock,
+) -> None:
+    server = Server()
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        await client.done(client.ask("resources/subscribe", {"uri": "a:1"}))
+        server.forget()
+        server.rules["resources/subscribe"] = lambda seen: error(seen, -32602, "gone")
+        asked = client.ask(CALL)
+        await client.done(asked)
+    assert asked.failure is None
+
+
+async def test_a_renewal_ends_where_the_server_falls_silent(autojump_clock: MockClock) -> None:
+    server = Server()
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        for uri in ("a:1", "a:2", "a:3"):
+            await client.done(client.ask("resources/subscribe", {"uri": uri}))
+        server.forget()
+        server.rules["resources/subscribe"] = Reply(before=[FOREVER])
+        asked = client.ask(CALL)
+        await client.done(asked)
+    assert isinstance(asked.failure, TimedOut)
+    assert asked.took < 35
+
+
+async def test_a_refused_subscription_is_not_repeated(autojump_clock: MockClock) -> None:
+    server = Server(**{"resources/subscribe": lambda seen: error(seen, -32602, "unknown")})
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        await client.done(client.ask("resources/subscribe", {"uri": "a:1"}))
+        server.forget()
+        await client.done(client.ask(CALL))
+    assert len(server.got("resources/subscribe")) == 1
+
+
+async def test_a_server_that_forgets_each_session(autojump_clock: MockClock) -> None:
+    server = Server(**{CALL: Reply(404, [b"session not found"], "text/plain")})
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        asked = client.ask(CALL)
+        await client.done(asked)
+    assert isinstance(asked.failure, SessionLost)
+    assert len(server.got(CALL)) == 2
+    assert len(server.got("initialize")) <= 3
+
+
+async def test_a_server_that_forgets_each_session_during_the_renewal(
+    autojump_clock: MockClock,
+) -> None:
+    server = Server()
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        server.forget()
+        server.rules[INITIALIZED] = Reply(404, media_type=None)
+        asked = client.ask(CALL)
+        await client.done(asked)
+    assert isinstance(asked.failure, SessionLost)
+
+
+async def test_a_notification_and_an_answer_notice_the_loss_as_well(
+    autojump_clock: MockClock,
+) -> None:
+    server = Server(GET=events(event({"id": "q1", "method": "roots/list"}), FOREVER))
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        server.forget()
+        await client.done(client.tell("notifications/x"))
+        assert [headers(seen)[1] for seen in server.got("notifications/x")] == [
+            "session-1",
+            "session-2",
+        ]
+        await wait_all_tasks_blocked()
+        server.forget()
+        await client.done(client.reply("q1"))
+        await wait_all_tasks_blocked()
+    assert len(server.got("initialize")) == 3
+    assert len(server.got("response")) == 1, "a new session did not ask"
+
+
+async def test_a_400_about_the_session_is_passed_on_and_the_next_message_opens_a_new_one(
+    autojump_clock: MockClock,
+) -> None:
+    server = Server()
+    replies: list[Answer] = [
+        lambda seen: error(seen, -32000, "Bad Request: No valid Session ID provided", 400),
+        Reply(400, [b"unknown session"], "text/plain"),
+    ]
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        for number, reply in enumerate(replies, 1):
+            server.rules[CALL] = reply
+            asked = client.ask(CALL)
+            await client.done(asked)
+            if asked.failure is None:
+                assert asked.answer["error"]["code"] == -32000
+            else:
+                assert asked.failure.status == 400
+            assert len(server.got("initialize")) == number
+            assert len(server.got(CALL)) == 2 * number - 1
+            del server.rules[CALL]
+            await client.done(client.ask(CALL))
+            assert len(server.got("initialize")) == number + 1
+
+
+async def test_another_400_says_nothing_about_the_session(autojump_clock: MockClock) -> None:
+    server = Server(**{CALL: Reply(400, [b"bad arguments"], "text/plain")})
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        for _ in range(3):
+            await client.done(client.ask(CALL))
+    assert len(server.got("initialize")) == 1
+
+
+async def test_streams_of_a_lost_session_end_and_others_are_sent_again(
+    autojump_clock: MockClock,
+) -> None:
+    server = Server()
+    server.rules["x/stream"] = events(note("a"), FOREVER)
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        running = client.ask("x/stream")
+        await wait_all_tasks_blocked()
+        server.forget()
+        asked = client.ask(CALL)
+        await client.done(asked, running)
+        assert asked.failure is None
+        assert isinstance(running.failure, SessionLost)
+        assert running.failure.code == -33007
+        assert running.notes == ["a"]
+        assert running.took < 1
+    assert len(server.got("x/stream")) == 1
+    assert CANCELLED not in server.order()
+
+
+async def test_a_client_that_begins_anew_during_a_renewal(autojump_clock: MockClock) -> None:
+    server = Server()
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        await client.done(client.ask("resources/subscribe", {"uri": "a:1"}))
+        server.forget()
+        go_on = trio.Event()
+        server.rules["resources/subscribe"] = lambda seen: result(seen, before=[go_on])
+        loser = client.ask(CALL)
+        await wait_all_tasks_blocked()
+        await client.shake_hands()
+        go_on.set()
+        asked = client.ask(CALL)
+        await client.done(loser, asked)
+        await wait_all_tasks_blocked()
+        assert loser.failure is None
+        assert [headers(seen)[1] for seen in server.got(CALL)[-2:]] == ["session-3"] * 2
+    assert [headers(seen)[1] for seen in server.got("DELETE")] == ["session-2"]
+
+
+async def test_a_renewal_that_is_out_of_date_does_not_hide_the_one_under_way(
+    autojump_clock: MockClock,
+) -> None:
+    server = Server()
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        server.forget()
+        first, second = trio.Event(), trio.Event()
+        server.rules["initialize"] = in_turn(
+            lambda seen: server.opened(seen, before=[first]),
+            server.opened,
+            lambda seen: server.opened(seen, before=[second]),
+        )
+        losers = [client.ask(CALL)]
+        await wait_all_tasks_blocked()
+        await client.shake_hands()
+        server.sessions.remove("session-3")
+        losers.append(client.ask(CALL))
+        await wait_all_tasks_blocked()
+        first.set()
+        await wait_all_tasks_blocked()
+        losers.append(client.ask(CALL))
+        await wait_all_tasks_blocked()
+        second.set()
+        await client.done(*losers)
+    assert [one.failure for one in losers] == [None] * 3
+    assert len(server.got("initialize")) == 4
+
+
+# Cancel
+
+
+async def test_a_cancelled_call_is_called_off_under_the_session(
+    autojump_clock: MockClock,
+) -> None:
+    server = Server(**{CALL: events(note("a"), 0.3, note("late"), FOREVER)})
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        asked = client.ask(CALL, id="one")
+        other = client.ask(LIST)
+        await wait_all_tasks_blocked()
+        client.cancel(asked, "enough")
+        await client.done(asked, other)
+    assert methods(server)[-3:] in ([CALL, LIST, CANCELLED], [LIST, CALL, CANCELLED])
+    [notice] = server.got(CANCELLED)
+    assert notice.message["params"] == {"requestId": "one", "reason": "enough"}
+    assert headers(notice) == ("2025-11-25", "session-1")
+    assert asked.notes == ["a"]
+    assert server.got(CALL)[0].closed.is_set()
+
+
+@pytest.mark.parametrize("stage", ["initialize", INITIALIZED])
+async def test_a_call_cancelled_behind_the_handshake_is_never_sent(
+    autojump_clock: MockClock, stage: str
+) -> None:
+    server = Server()
+    go_on = trio.Event()
+    server.rules[stage] = (
+        (lambda seen: server.opened(seen, before=[go_on]))
+        if stage == "initialize"
+        else Reply(202, media_type=None, before=[go_on])
+    )
+    async with in_session_with(server) as client:
+        opening = client.ask("initialize", INITIALIZE)
+        initialized = client.tell(INITIALIZED)
+        asked = client.ask(CALL, {"n": 1})
+        after = client.ask(CALL, {"n": 2})
+        await wait_all_tasks_blocked()
+        client.cancel(asked)
+        client.cancel(opening)
+        await client.done(asked)
+        go_on.set()
+        await client.done(opening, initialized, after)
+        assert opening.failure is None
+    assert numbers(server) == [2]
+    assert CANCELLED not in server.order()
+
+
+async def test_a_call_that_was_sent_again_is_called_off_in_the_new_session(
+    autojump_clock: MockClock,
+) -> None:
+    server = Server()
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        server.forget()
+        server.rules[CALL] = events(FOREVER)
+        asked = client.ask(CALL, id=5)
+        await trio.sleep(1)  # until the new session lets requests through
+        client.cancel(asked)
+        await client.done(asked)
+    [notice] = server.got(CANCELLED)
+    assert headers(notice)[1] == "session-2"
+    assert notice.message["params"]["requestId"] == 5
+
+
+# The listening stream
+
+
+@pytest.mark.parametrize("status", [405, 404, 406, 501, 400, 401, 403])
+async def test_a_stream_that_is_not_offered_is_not_asked_for_again(
+    autojump_clock: MockClock, status: int
+) -> None:
+    server = Server(GET=Reply(status, media_type=None))
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        await trio.sleep(1000)
+        await client.done(client.ask(CALL))
+        client.upstream.refresh()
+        await trio.sleep(1000)
+    assert len(server.got("GET")) == 1
+    assert len(server.got("initialize")) == 1
+
+
+async def test_a_declined_stream_ends_no_running_call(autojump_clock: MockClock) -> None:
+    decline = trio.Event()
+    server = Server(GET=Reply(405, media_type=None, before=[decline]))
+    server.rules[CALL] = lambda seen: events(note("a"), 5.0, answer(seen))
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        asked = client.ask(CALL)
+        await wait_all_tasks_blocked()
+        decline.set()
+        await client.done(asked)
+    assert asked.result == {"value": "done"}
+
+
+@pytest.mark.parametrize("listening", [events(FOREVER), Reply(405, media_type=None), lost()])
+@pytest.mark.parametrize("delay", [0.0, 0.2, FOREVER])
+async def test_requests_wait_a_moment_for_the_stream_on_which_they_may_be_asked(
+    autojump_clock: MockClock, listening: Answer, delay: float
+) -> None:
+    if isinstance(listening, Reply):
+        reply: Answer = replace(listening, before=[delay])
+    else:
+        reply = Reply(before=[delay, lost()])
+    server = Server(GET=reply)
+    async with in_session_with(server) as client:
+        for _ in range(2):
+            await client.shake_hands()
+            asked = client.ask(CALL)
+            await client.done(asked)
+            assert asked.took == pytest.approx(min(delay, LISTENING_GRACE))
+            server.forget()
+            asked = client.ask(CALL)
+            await client.done(asked)
+            assert asked.took == pytest.approx(min(delay, LISTENING_GRACE))
+    assert [rule for rule in server.order() if rule != INITIALIZED][:3] == [
+        "initialize",
+        "GET",
+        CALL,
+    ]
+
+
+@pytest.mark.parametrize(
+    "end", [pytest.param([], id="ended"), pytest.param([lost(answer_begun=True)], id="cut")]
+)
+async def test_a_stream_that_ends_is_opened_again_where_it_ended(
+    autojump_clock: MockClock, end: list[Step]
+) -> None:
+    server = Server(
+        GET=in_turn(
+            events(event(note("a"), id="1"), *end),
+            events(event(note("b"), id="2"), event(id="3"), *end),
+            unreachable(),
+            Reply(503, media_type=None),
+            lost(),
+            events(event(note("c")), FOREVER),
+        )
+    )
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        await trio.sleep(100)
+        assert [message.params["data"] for message in client.emitted] == ["a", "b", "c"]
+    assert [seen.header("Last-Event-ID") for seen in server.got("GET")] == [None, "1", *"333"]
+    moments = [seen.at for seen in server.got("GET")]
+    pauses = [later - earlier for earlier, later in itertools.pairwise(moments)]
+    for pause, least in zip(pauses, [1, 1 + 2, 4, 8], strict=True):
+        assert least <= pause <= least * 1.25
+
+
+async def test_pauses_do_not_grow_while_the_stream_brings_something(
+    autojump_clock: MockClock,
+) -> None:
+    server = Server(GET=events(event(note("a"))))
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        await trio.sleep(20)
+    assert 20 / 1.25 <= len(server.got("GET")) <= 21
+
+
+async def test_a_polling_server_is_asked_as_often_as_it_says(autojump_clock: MockClock) -> None:
+    count = itertools.count(1)
+    server = Server(GET=lambda seen: events(b"retry: 300\n", event(id=str(next(count)))))
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        await trio.sleep(30)
+    assert 30 / (0.3 * 1.25) - 2 <= len(server.got("GET")) <= 101
+
+
+async def test_a_stream_away_for_days_comes_back(autojump_clock: MockClock) -> None:
+    server = Server(GET=unreachable())
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        await trio.sleep(80_000)
+        server.rules["GET"] = events(event(note("back")), FOREVER)
+        await trio.sleep(40)
+        assert [message.params["data"] for message in client.emitted] == ["back"]
+
+
+async def test_after_a_sleep_of_the_machine_the_stream_is_opened_at_once(
+    autojump_clock: MockClock,
+) -> None:
+    server = Server(GET=events(event(note("a"), id="1"), FOREVER))
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        await trio.sleep(500)
+        client.upstream.refresh()
+        await wait_all_tasks_blocked()
+        first, second = server.got("GET")
+        assert first.closed.is_set()
+        assert second.at == first.at + 500
+        assert second.header("Last-Event-ID") == "1"
+
+        server.rules["GET"] = unreachable()
+        client.upstream.refresh()
+        await trio.sleep(100)  # now it is in a long pause
+        tries = server.refused_connections
+        client.upstream.refresh()
+        await trio.sleep(1.5)
+        assert server.refused_connections == tries + 2
+        await trio.sleep(100)
+        server.rules["GET"] = events(FOREVER)
+        now = trio.current_time()
+        client.upstream.refresh()
+        await wait_all_tasks_blocked()
+        assert server.got("GET")[-1].at == now
+
+
+async def test_an_event_over_the_limit_does_not_come_again_and_again(
+    autojump_clock: MockClock,
+) -> None:
+    server = Server(
+        GET=in_turn(
+            events(event(note("a"), id="1")),
+            events(event(note("x" * LIMIT), id="2")),
+            events(event(note("b")), FOREVER),
+        )
+    )
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        await trio.sleep(100)
+        assert [message.params["data"] for message in client.emitted] == ["a", "b"]
+    assert [seen.header("Last-Event-ID") for seen in server.got("GET")] == [None, "1", None]
+
+
+async def test_what_is_no_message_on_the_stream_is_passed_over(autojump_clock: MockClock) -> None:
+    server = Server(
+        GET=events(
+            b"event: ping\ndata: x\n\n",
+            event("not json"),
+            event({"id": 12345, "result": {}}),
+            event({"id": None, "error": {"code": 1, "message": "no"}}),
+            event(note("a")),
+            FOREVER,
+        )
+    )
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        await wait_all_tasks_blocked()
+        assert [message.params.get("data") for message in client.emitted] == ["a"]
+
+
+# Questions of the server
+
+
+@pytest.mark.parametrize("where", ["POST", "GET"])
+@pytest.mark.parametrize("id", ["q1", 1])
+async def test_a_question_and_its_answer(
+    autojump_clock: MockClock, where: str, id: str | int
+) -> None:
+    question = {"id": id, "method": "sampling/createMessage", "params": {"n": 1.0}}
+    answered = trio.Event()
+
+    def take(seen: Seen) -> Reply:
+        answered.set()
+        return Reply(202, media_type=None)
+
+    server = Server(response=take)
+    if where == "GET":
+        server.rules["GET"] = events(0.5, question, FOREVER)
+        server.rules[CALL] = lambda seen: result(seen, {"value": "done"}, before=[answered])
+    else:
+        server.rules[CALL] = lambda seen: events(0.5, question, answered, answer(seen))
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        asked = client.ask(CALL, id=1)
+        await trio.sleep(1000)  # the user thinks, longer than any silence of a server may be
+        assert not asked.over.is_set()
+        emitted = client.emitted if where == "GET" else asked.emitted
+        assert [(message.id, message.method) for message in emitted] == [
+            (id, "sampling/createMessage")
+        ]
+        await client.done(client.reply("1" if id == 1 else "q2"))
+        assert server.got("response") == []
+        await client.done(client.reply(id), asked)
+        assert asked.result == {"value": "done"}
+        await client.done(client.reply(id))
+    [response] = server.got("response")
+    assert response.id == id
+    assert type(response.id) is type(id)
+    assert headers(response) == ("2025-11-25", "session-1")
+
+
+async def test_once_answered_the_silence_counts_again(autojump_clock: MockClock) -> None:
+    questions = [{"id": f"q{number}", "method": "roots/list"} for number in (1, 2)]
+    server = Server(**{CALL: events(*questions, FOREVER)})
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        asked = client.ask(CALL)
+        await trio.sleep(1000)
+        await client.done(client.reply("q1"))
+        await trio.sleep(1000)
+        assert not asked.over.is_set(), "the second question is still open"
+        await client.done(client.reply("q2"))
+        await client.done(asked)
+    assert isinstance(asked.failure, TimedOut)
+    assert asked.took == pytest.approx(2120)
+
+
+async def test_a_question_suspends_only_the_call_it_belongs_to(
+    autojump_clock: MockClock,
+) -> None:
+    server = Server(**{CALL: events({"id": "q1", "method": "roots/list"}, FOREVER)})
+    server.rules[LIST] = events(FOREVER)
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        asked = client.ask(CALL)
+        other = client.ask(LIST)
+        await client.done(other)
+        assert isinstance(other.failure, TimedOut)
+        assert not asked.over.is_set()
+
+
+async def test_an_answer_leaves_while_requests_wait_for_the_handshake(
+    autojump_clock: MockClock,
+) -> None:
+    answered = trio.Event()
+
+    def take(seen: Seen) -> Reply:
+        answered.set()
+        return Reply(202, media_type=None)
+
+    def ask_first(seen: Seen) -> Reply:
+        plain = server.opened(seen)
+        [body] = plain.body
+        assert isinstance(body, bytes)
+        steps: list[Step] = [event({"id": "p1", "method": "ping"}), answered, event(body.decode())]
+        return Reply(body=steps, media_type="text/event-stream", headers=plain.headers)
+
+    server = Server(response=take, initialize=ask_first)
+    async with in_session_with(server) as client:
+        opening = client.ask("initialize", INITIALIZE)
+        held = client.ask(CALL)
+        await wait_all_tasks_blocked()
+        reply = client.reply("p1")
+        await client.done(opening, reply, held)
+        assert opening.took == 0
+    assert methods(server) == ["initialize", "response", CALL]
+    assert headers(server.got("response")[0]) == (None, "session-1")
+
+
+async def test_an_answer_overtakes_what_waits(autojump_clock: MockClock) -> None:
+    server = Server(GET=events({"id": "q1", "method": "roots/list"}, FOREVER))
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        await wait_all_tasks_blocked()
+        server.rules[CALL] = Reply(404, media_type=None)
+        server.rules["initialize"] = Reply(before=[FOREVER])
+        blocked = [client.ask(CALL)]
+        await wait_all_tasks_blocked()
+        blocked.append(client.ask(LIST))
+        await wait_all_tasks_blocked()
+        assert not any(one.over.is_set() for one in blocked)
+        with trio.fail_after(1):
+            await client.done(client.reply("q1"))
+
+
+async def test_a_question_of_a_lost_session_needs_no_answer(autojump_clock: MockClock) -> None:
+    server = Server(
+        GET=in_turn(events({"id": "q1", "method": "roots/list"}, FOREVER), events(FOREVER))
+    )
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        await wait_all_tasks_blocked()
+        server.forget()
+        await client.done(client.ask(CALL))
+        await client.done(client.reply("q1"))
+    assert server.got("response") == []
+
+
+# 202: the answer comes on the listening stream
+
+
+async def test_an_answer_on_the_listening_stream(autojump_clock: MockClock) -> None:
+    go_on = trio.Event()
+    server = Server(
+        GET=events(
+            *[step for _ in range(5) for step in (100.0, b": still here\n")],
+            go_on,
+            event({"id": "other", "result": {}}),
+            event({"id": 7, "result": {"value": "there"}}),
+            FOREVER,
+        )
+    )
+    server.rules[CALL] = Reply(202, media_type=None)
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        asked = client.ask(CALL, id=7)
+        await trio.sleep(550)
+        assert not asked.over.is_set()
+        go_on.set()
+        await client.done(asked)
+        assert asked.result == {"value": "there"}
+        assert client.emitted == []
+    assert len(server.got(CALL)) == 1
+
+
+async def test_an_answer_that_overtakes_its_202(autojump_clock: MockClock) -> None:
+    sent = trio.Event()
+
+    def accept(seen: Seen) -> Reply:
+        sent.set()
+        return Reply(202, media_type=None, before=[5.0])
+
+    server = Server(**{CALL: accept})
+    server.rules["GET"] = in_turn(
+        events(sent, event({"id": 7, "result": {}})), Reply(405, media_type=None)
+    )
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        asked = client.ask(CALL, id=7)
+        await client.done(asked)
+    assert asked.result == {}
+    assert asked.took == pytest.approx(5)
+
+
+@pytest.mark.parametrize("before", [0.0, 5.0])
+async def test_202_without_a_listening_stream(autojump_clock: MockClock, before: float) -> None:
+    server = Server(GET=Reply(405, media_type=None, before=[before]))
+    server.rules[CALL] = Reply(202, media_type=None)
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        asked = client.ask(CALL)
+        await client.done(asked)
+    assert isinstance(asked.failure, BadAnswer)
+    assert asked.took <= 5
+
+
+async def test_202_to_initialize_is_no_answer(autojump_clock: MockClock) -> None:
+    server = Server(initialize=Reply(202, media_type=None))
+    async with in_session_with(server) as client:
+        asked = client.ask("initialize", INITIALIZE)
+        await client.done(asked)
+    assert isinstance(asked.failure, BadAnswer)
+    assert asked.took < 1
+
+
+# Order and ends
+
+
+async def test_messages_leave_in_the_order_they_were_read(autojump_clock: MockClock) -> None:
+    for _ in range(50):
+        server = Server()
+        async with in_session_with(server) as client:
+            await client.shake_hands()
+            asked = [
+                client.ask(CALL, {"n": number}) if number % 2 else client.tell(CALL, {"n": number})
+                for number in range(20)
+            ]
+            await client.done(*asked)
+        assert numbers(server) == list(range(20))
+
+
+async def test_a_slow_call_delays_nobody(autojump_clock: MockClock) -> None:
+    server = Server(**{"x/slow": lambda seen: result(seen, before=[50.0])})
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        slow = client.ask("x/slow")
+        fast = await calls(client, 100)
+        assert all(one.took == 0 for one in fast)
+        await client.done(slow)
+        assert slow.took == pytest.approx(50)
+
+
+async def test_a_call_in_back_off_delays_nobody(autojump_clock: MockClock) -> None:
+    busy = Reply(429, media_type=None, headers=(("retry-after", "30"),))
+    server = Server(**{"x/busy": in_turn(busy, result)})
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        slow = client.ask("x/busy")
+        fast = await calls(client, 10)
+        assert all(one.took == 0 for one in fast)
+        await client.done(slow)
+    assert slow.failure is None
+
+
+async def test_a_call_that_cannot_be_delivered_yet_delays_nobody(
+    autojump_clock: MockClock,
+) -> None:
+    server = Server(**{"x/away": in_turn(unreachable(), result)})
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        slow = client.ask("x/away")
+        fast = await calls(client, 10)
+        assert all(one.took == 0 for one in fast)
+        await client.done(slow)
+    assert slow.failure is None
+
+
+async def test_a_call_whose_outcome_is_unknown_is_not_repeated_in_a_session(
+    autojump_clock: MockClock,
+) -> None:
+    server = Server(**{CALL: lost()})
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        asked = client.ask(CALL)
+        await client.done(asked)
+    assert isinstance(asked.failure, ConnectionLost)
+    assert len(server.got(CALL)) == 1
+
+
+@pytest.mark.parametrize(
+    "reply", [Reply(405, media_type=None), lost(), unreachable(), Reply(before=[FOREVER])]
+)
+async def test_the_farewell_takes_any_outcome(autojump_clock: MockClock, reply: Answer) -> None:
+    server = Server(DELETE=reply)
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        with trio.move_on_after(0.5):
+            await client.upstream.aclose()
+    assert len(server.got("DELETE")) + server.refused_connections == 1
