@@ -105,19 +105,23 @@ def parse(raw: bytes) -> Message:
 def parse_many(raw: bytes) -> list[Message]:
     """Read one message, or the elements of a batch array in order (R2 only, T-52).
 
-    Elements are cut out of the bytes, not printed anew. Raises NotAMessage for the first element
-    that is none, and for an empty array.
+    Raises NotAMessage for the first element that is none, and for an empty array.
+    """
+    if not is_batch(raw):
+        return [parse(raw)]
+    return [parse(element) for element in split(raw)]
+
+
+def split(raw: bytes) -> list[bytes]:
+    """The elements of a batch array, cut out of its bytes and not printed anew.
+
+    Raises NotAMessage for what is no JSON, and for an empty array.
     """
     value = _load(raw)
-    if not isinstance(value, list):
-        return [_message(_one_line(raw), value)]
-    if not value:
+    if not isinstance(value, list) or not value:
         raise NotAMessage(INVALID_REQUEST, "an empty array is not a message")
-    text = _one_line(raw).decode()
-    return [
-        _message(text[start:end].encode(), element)
-        for (start, end), element in zip(array_spans(text), value, strict=True)
-    ]
+    text = raw.decode()
+    return [text[start:end].encode() for start, end in array_spans(text)]
 
 
 def is_batch(raw: bytes) -> bool:

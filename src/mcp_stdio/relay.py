@@ -163,10 +163,19 @@ class Relay:
             if isinstance(line, Oversized):
                 self._take_oversized(line)
             elif self._upstream.version == spec.R2 and jsonrpc.is_batch(line):
-                for message in jsonrpc.parse_many(line):  # answered singly (T-50)
-                    self._take(message, is_in_batch=True)
+                for member in jsonrpc.split(line):  # each is answered by itself (T-50)
+                    self._take_message(member, is_in_batch=True)
             else:
-                self._take(jsonrpc.parse(line))
+                self._take_message(line)
+        except NotAMessage as exc:
+            self._refuse(exc.code, str(exc), exc.id)
+        except Exception:
+            log.exception("internal error")
+            self._refuse(jsonrpc.INTERNAL_ERROR, "internal error in mcp-stdio", None)
+
+    def _take_message(self, raw: bytes, *, is_in_batch: bool = False) -> None:
+        try:
+            self._take(jsonrpc.parse(raw), is_in_batch=is_in_batch)
         except NotAMessage as exc:
             self._refuse(exc.code, str(exc), exc.id)
 
@@ -176,7 +185,7 @@ class Relay:
             raise NotAMessage(jsonrpc.INVALID_REQUEST, text, line.id)
         log.warning("dropped a %s: %s", "notification" if line.has_method else "response", text)
 
-    def _take(self, message: Message, *, is_in_batch: bool = False) -> None:
+    def _take(self, message: Message, *, is_in_batch: bool) -> None:
         if message in self._in_flight:
             text = "a request with this id is still being answered"
             self._refuse(jsonrpc.INVALID_REQUEST, text, message.id)
@@ -310,12 +319,11 @@ class Relay:
             for id, relayed in self._in_flight.open_requests()
         }
         self._output.finish_by(trio.current_time() + self._last_words)
-        with trio.CancelScope(shield=True):  # the output's deadline bounds it
-            async with self._output.lock:
-                unfinished = [relayed for relayed in answers if relayed.is_open]
-                await self._output.write(b"".join(answers[relayed] for relayed in unfinished))
-                for relayed in unfinished:
-                    relayed.is_answered = True
+        async with self._output.lock:
+            unfinished = [relayed for relayed in answers if relayed.is_open]
+            await self._output.write(b"".join(answers[relayed] for relayed in unfinished))
+            for relayed in unfinished:
+                relayed.is_answered = True
 
     async def _say_goodbye(self) -> None:
         self._farewell.deadline = min(self._farewell.deadline, trio.current_time() + FAREWELL)

@@ -250,7 +250,6 @@ class Session:
     def _open(self, handshake: Handshake) -> None:
         """Listen, now that `initialized` was accepted, and let requests through (T-6, T-17)."""
         handshake.completing.set()
-        handshake.completing.set()
         if handshake.has_listener:
             return
         handshake.has_listener = handshake.is_listening = True
