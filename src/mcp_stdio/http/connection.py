@@ -30,8 +30,8 @@ IDLE_LIMIT = 60.0
 ONE_WRITE = 64 * 1024
 """Requests up to this size go out in one write; larger bodies in slices of it."""
 
-_FINISH_TIME = 0.05
-_FINISH_SIZE = 64 * 1024
+FINISH_TIME = 0.05
+FINISH_SIZE = 64 * 1024
 """How long and how much is waited for and read to save a connection whose answer is nearly over:
 a new one costs at least a round trip, TLS two and 4 ms of CPU."""
 
@@ -291,8 +291,8 @@ class DirectExchange(Exchange):
                 return True
             if "close" in (self._head.headers.get("connection") or "").lower():
                 return False  # Nothing to save.
-            with trio.move_on_after(_FINISH_TIME):
-                while size <= _FINISH_SIZE:
+            with trio.move_on_after(FINISH_TIME):
+                while size <= FINISH_SIZE:
                     data = await self.receive_some()
                     if not data:
                         return True
@@ -303,7 +303,7 @@ class DirectExchange(Exchange):
 
     async def _unsent(self, why: str) -> Unreachable:
         # Only TLS has a reason to give that is worth looking for.
-        with trio.move_on_after(_FINISH_TIME):
+        with trio.move_on_after(FINISH_TIME):
             try:
                 await self.head()
             except TlsFailure as refusal:

@@ -20,11 +20,11 @@ from functools import lru_cache
 import h11
 import trio
 
-from mcp_stdio import __version__
 from mcp_stdio.errors import RelayError, UsageFailure
 from mcp_stdio.http import Exchange, Lane, Request
 from mcp_stdio.http.connection import Connection, DirectExchange
 from mcp_stdio.http.dial import dial
+from mcp_stdio.http.fields import fields
 from mcp_stdio.http.url import Origin, Url
 
 FRESH = 4.0
@@ -177,24 +177,9 @@ def _may_serve(connection: Connection, request: Request, now: float) -> bool:
 def _event(method: str, url: Url, given: tuple[tuple[str, str], ...], size: int) -> h11.Request:
     # Remembered, since the requests of a session differ in little but the size of their body and
     # h11 spends a third of its time on checking headers.
-    headers = [("Host", url.authority), *given]
-    names = {name.lower() for name, _ in given}
-    if size or method == "POST":
-        headers.append(("Content-Length", str(size)))
-    if "accept-encoding" not in names:
-        headers.append(("Accept-Encoding", "identity"))
-    if "user-agent" not in names:
-        headers.append(("User-Agent", f"mcp-stdio/{__version__}"))
     try:
-        # UTF-8 is what servers take for anything beyond ASCII; bytes that the environment gave
-        # and nobody could decode come out as they were.
         return h11.Request(
-            method=method,
-            target=url.target,
-            headers=[
-                (name.encode("utf-8", "surrogateescape"), value.encode("utf-8", "surrogateescape"))
-                for name, value in headers
-            ],
+            method=method, target=url.target, headers=fields(method, url, given, size)
         )
     except h11.LocalProtocolError:
         # h11's own words quote the value, which may be a secret.

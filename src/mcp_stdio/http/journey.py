@@ -8,7 +8,6 @@ a server). Sends nothing itself.
 
 from __future__ import annotations
 
-import socket
 import ssl
 from enum import Enum
 from math import inf
@@ -29,11 +28,8 @@ from mcp_stdio.errors import (
     quote,
 )
 from mcp_stdio.http.tls import client_certificate_refusal, handshake_failure
-from mcp_stdio.http.transport import explain
+from mcp_stdio.http.transport import explain, keep_alive
 from mcp_stdio.http.url import Origin, Url
-
-_KEEPALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
-"""As on the other lane, where the platform has it: a dead peer is noticed after a minute."""
 
 _PROXY_HINT = (
     "check `HTTP_PROXY`, `HTTPS_PROXY` and `ALL_PROXY` or the system's proxy settings; a host "
@@ -106,7 +102,7 @@ class Journey:
                 self._connects_to(info["host"], info["port"])
             case "connection.connect_tcp.complete" | "socks.connect_tcp.complete":
                 self._socket = info["return_value"].get_extra_info("socket")
-                _keep_alive(self._socket)
+                keep_alive(self._socket)
             case "connection.start_tls.started":
                 self._stage = _Stage.TLS if self.proxy is None else _Stage.PROXY_TLS
             case "proxy.start_tls.started" | "socks.start_tls.started":
@@ -226,14 +222,3 @@ def _root(exc: BaseException) -> BaseException:
             refusals = (e for e in inner.exceptions if isinstance(e, ConnectionRefusedError))
             exc = next(refusals, inner.exceptions[-1])
     return exc
-
-
-def _keep_alive(sock: trio.socket.SocketType) -> None:
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _KEEPALIVE:
-        option = getattr(socket, name, None)
-        if option is not None:
-            try:
-                sock.setsockopt(socket.IPPROTO_TCP, option, value)
-            except OSError:
-                pass  # a platform that has the name but not the option loses a comfort only

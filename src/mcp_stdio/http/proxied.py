@@ -20,17 +20,13 @@ from typing import NamedTuple
 import httpx
 import trio
 
-from mcp_stdio import __version__
 from mcp_stdio.errors import ConnectionLost, RelayError, UsageFailure
 from mcp_stdio.http import Exchange, Head, Headers, Lane, Request
-from mcp_stdio.http.connection import IDLE_LIMIT, ONE_WRITE
+from mcp_stdio.http.connection import FINISH_SIZE, FINISH_TIME, IDLE_LIMIT, ONE_WRITE
 from mcp_stdio.http.direct import FRESH
+from mcp_stdio.http.fields import fields
 from mcp_stdio.http.journey import Journey
 from mcp_stdio.http.url import Origin, Url
-
-_FINISH_TIME = 0.05
-_FINISH_SIZE = 64 * 1024
-"""How long and how much is waited for and read to save a connection whose answer is nearly over."""
 
 
 class Proxied(Lane):
@@ -197,21 +193,10 @@ class _Exchange(Exchange):
 
     def _outgoing(self) -> httpx.Request:
         request = self._request
-        headers = [("Host", request.url.authority), *request.headers]
-        given = {name.lower() for name, _ in request.headers}
-        if request.body or request.method == "POST":
-            headers.append(("Content-Length", str(len(request.body))))
-        if "accept-encoding" not in given:
-            headers.append(("Accept-Encoding", "identity"))
-        if "user-agent" not in given:
-            headers.append(("User-Agent", f"mcp-stdio/{__version__}"))
         return httpx.Request(
             request.method,
             str(request.url),
-            headers=[
-                (name.encode("utf-8", "surrogateescape"), value.encode("utf-8", "surrogateescape"))
-                for name, value in headers
-            ],
+            headers=fields(request.method, request.url, request.headers, len(request.body)),
             stream=_Body(request.body),
             extensions={"trace": self._journey.trace},
         )
@@ -254,11 +239,11 @@ class _Exchange(Exchange):
         if self._body is None or self._is_complete or self._failure is not None:
             return
         try:
-            with trio.move_on_after(_FINISH_TIME) as moment:
+            with trio.move_on_after(FINISH_TIME) as moment:
                 size = 0
                 while data := await self.receive_some():
                     size += len(data)
-                    if size > _FINISH_SIZE:
+                    if size > FINISH_SIZE:
                         moment.cancel()
         except ConnectionLost:
             pass

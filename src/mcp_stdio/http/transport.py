@@ -48,10 +48,8 @@ class Transport(trio.abc.Stream):
         self.sent = 0
         self.write_failure: str | None = None
         self.has_stalled = False
-        self._set_option(socket.IPPROTO_TCP, "TCP_NODELAY", 1)
-        self._set_option(socket.SOL_SOCKET, "SO_KEEPALIVE", 1)
-        for name, value in _KEEPALIVE:
-            self._set_option(socket.IPPROTO_TCP, name, value)
+        _set_option(self._socket, socket.IPPROTO_TCP, "TCP_NODELAY", 1)
+        keep_alive(self._socket)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Hand all of `data` to the system, without a checkpoint before the first attempt.
@@ -132,13 +130,23 @@ class Transport(trio.abc.Stream):
             raise trio.ClosedResourceError("this connection was already closed")
         await trio.lowlevel.wait_readable(self._socket)
 
-    def _set_option(self, level: int, name: str, value: int) -> None:
-        option = getattr(socket, name, None)
-        if option is not None:
-            try:
-                self._socket.setsockopt(level, option, value)
-            except OSError:
-                pass  # A platform that has the name but not the option loses a comfort only.
+
+def keep_alive(connected: socket.socket | trio.socket.SocketType) -> None:
+    """Have the system ask now and then whether the other side is still there."""
+    _set_option(connected, socket.SOL_SOCKET, "SO_KEEPALIVE", 1)
+    for name, value in _KEEPALIVE:
+        _set_option(connected, socket.IPPROTO_TCP, name, value)
+
+
+def _set_option(
+    connected: socket.socket | trio.socket.SocketType, level: int, name: str, value: int
+) -> None:
+    option = getattr(socket, name, None)
+    if option is not None:
+        try:
+            connected.setsockopt(level, option, value)
+        except OSError:
+            pass  # A platform that has the name but not the option loses a comfort only.
 
 
 def explain(error: OSError) -> str:
