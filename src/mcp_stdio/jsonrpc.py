@@ -86,6 +86,11 @@ class Message:
         error = self.body.get("error")
         return error if isinstance(error, dict) else None
 
+    def __str__(self) -> str:
+        """What the log may say of it: never what is in it (S-2)."""
+        parts = (self.kind.value, self.method, "" if self.id is None else repr(self.id))
+        return f"{' '.join(filter(None, parts))}, {len(self.raw)} bytes"
+
     def with_id(self, id: Id) -> Message:
         """The same message under another id; every other byte stays (T-15, minted ids)."""
         return parse(replace_member(self.raw, "id", encode(id)))

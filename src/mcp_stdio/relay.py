@@ -77,7 +77,7 @@ async def serve(config: Config) -> None:
         drain_timeout=config.drain_timeout,
         wall_clock=time.time,
     )
-    log.log(NOTICE, "mcp-stdio %s relays to %s", __version__, url.public)
+    log.log(NOTICE, "version %s relays to %s", __version__, url.public)
     try:
         await relay.run()
     finally:
@@ -186,6 +186,7 @@ class Relay:
         log.warning("dropped a %s: %s", "notification" if line.has_method else "response", text)
 
     def _take(self, message: Message, *, is_in_batch: bool) -> None:
+        log.debug("client: %s", message)
         if message in self._in_flight:
             text = "a request with this id is still being answered"
             self._refuse(jsonrpc.INVALID_REQUEST, text, message.id)
@@ -249,14 +250,18 @@ class Relay:
         async with self._output.lock:
             if relayed.withdrawn is not None or (message.is_response and relayed.is_answered):
                 return
-            await self._output.write_line(message.raw)
+            await self._write(message)
             if message.is_response:
                 relayed.is_answered = True
 
     async def _emit(self, message: Message) -> None:
         """Write what belongs to no request."""
         async with self._output.lock:
-            await self._output.write_line(message.raw)
+            await self._write(message)
+
+    async def _write(self, message: Message) -> None:
+        log.debug("to client: %s", message)
+        await self._output.write_line(message.raw)
 
     async def _emit_surely(self, message: Message) -> None:
         """Write an answer of our own, also while everything ends."""

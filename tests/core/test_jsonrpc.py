@@ -311,3 +311,9 @@ def test_deep_nesting_is_a_message_or_a_parse_error(depth: int) -> None:
                 assert id == 2
             case NotAMessage(code=code):
                 assert code == jsonrpc.PARSE_ERROR
+
+
+def test_a_message_in_the_log_tells_nothing_of_its_contents() -> None:
+    message = jsonrpc.parse(b'{"jsonrpc":"2.0","id":"a","method":"m","params":{"x":"private"}}')
+    assert str(message) == f"request m 'a', {len(message.raw)} bytes"
+    assert "private" not in str(jsonrpc.result(1, {"x": "private"}))

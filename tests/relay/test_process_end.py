@@ -71,7 +71,7 @@ async def test_one_line_on_stderr_says_what_is_relayed_and_no_secret() -> None:
             await relay.shake_hands()
             await relay.close_stdin()
             assert await relay.wait() == 0
-            assert relay.errors == f"mcp-stdio: mcp-stdio 0.1.0 relays to {server.url}\n"
+            assert relay.errors == f"mcp-stdio: version 0.1.0 relays to {server.url}\n"
         async with running(url, "-q") as relay:
             await relay.close_stdin()
             assert await relay.wait() == 0

@@ -9,6 +9,7 @@ before the user's, and no `Origin` (T-24); a body that broke off is never taken 
 
 from __future__ import annotations
 
+import logging
 import os
 import ssl
 import sys
@@ -25,6 +26,8 @@ from mcp_stdio.http import Exchange, Head, Lane, Request, content, redirects
 from mcp_stdio.http.authorizer import Authorizer, Fixed
 from mcp_stdio.http.cookies import Cookies
 from mcp_stdio.http.url import Origin, Url
+
+log = logging.getLogger(__name__)
 
 PROXY_VARIABLES = frozenset({"http_proxy", "https_proxy", "all_proxy"})
 """The variables httpx reads, in upper or lower case; `no_proxy` by itself names no proxy."""
@@ -169,6 +172,7 @@ class _Exchange(Exchange):
 
     async def send(self, request: Request) -> None:
         """Send the request, or what has become of it."""
+        log.debug("%s %s, %d bytes", request.method, request.url.public, len(request.body))
         with _os_errors_translated():
             try:
                 self._sent, self._inner = await self._client._transmit(request)
@@ -210,6 +214,9 @@ class _Exchange(Exchange):
             except Unreachable:
                 self._client._forget(self._request)
                 raise
+        log.debug(
+            "%s %s: %d %s", self._sent.method, self._sent.url.public, head.status, head.media_type
+        )
         self._client._store_cookies(self._sent.url, head)
         return head
 
