@@ -110,11 +110,19 @@ def parse(raw: bytes) -> Message:
 def parse_many(raw: bytes) -> list[Message]:
     """Read one message, or the elements of a batch array in order (R2 only, T-52).
 
-    Raises NotAMessage for the first element that is none, and for an empty array.
+    An element that is none spoils no other. Raises NotAMessage when there is no message at all.
     """
     if not is_batch(raw):
         return [parse(raw)]
-    return [parse(element) for element in split(raw)]
+    messages: list[Message] = []
+    for element in split(raw):
+        try:
+            messages.append(parse(element))
+        except NotAMessage as exc:
+            fault = exc
+    if not messages:
+        raise fault
+    return messages
 
 
 def split(raw: bytes) -> list[bytes]:
@@ -185,17 +193,7 @@ def object_spans(text: str, start: int = 0) -> dict[str, tuple[int, int]]:
 
     `text` must be valid JSON there. Of a name given twice the last one counts, as in `json`.
     """
-    spans: dict[str, tuple[int, int]] = {}
-    at = _skip(text, _skip(text, start) + 1)
-    while text[at] != "}":
-        name, at = _PATIENT_DECODER.raw_decode(text, at)
-        at = _skip(text, _skip(text, at) + 1)
-        _, end = _PATIENT_DECODER.raw_decode(text, at)
-        spans[name] = (at, end)
-        at = _skip(text, end)
-        if text[at] == ",":
-            at = _skip(text, at + 1)
-    return spans
+    return {name: (value, end) for name, _, value, end in _members(text, start)}
 
 
 def array_spans(text: str, start: int = 0) -> list[tuple[int, int]]:
@@ -223,14 +221,18 @@ def replace_member(raw: bytes, name: str, value: bytes) -> bytes:
 
 
 def remove_member(raw: bytes, name: str) -> bytes:
-    """The object `raw` without member `name`, all other bytes kept but for white space."""
+    """The object `raw` without member `name`, all other bytes kept."""
     text = raw.decode()
-    kept = [
-        f"{encode(key).decode()}:{text[start:end]}"
-        for key, (start, end) in object_spans(text).items()
-        if key != name
-    ]
-    return f"{{{','.join(kept)}}}".encode()
+    members = _members(text, 0)
+    for index, (key, start, _, end) in reversed(list(enumerate(members))):
+        if key == name:
+            if index + 1 < len(members):
+                end = members[index + 1][1]
+            elif index > 0:
+                start = members[index - 1][3]
+            text = text[:start] + text[end:]
+            del members[index]
+    return text.encode()
 
 
 class _Endless(str):
@@ -277,30 +279,41 @@ def _load(raw: bytes) -> Any:
 def _message(raw: bytes, value: Any) -> Message:
     if not isinstance(value, dict):
         raise NotAMessage(INVALID_REQUEST, "not a JSON-RPC object")
-    id = value.get("id")
-    has_id = type(id) in (str, int)
+    if "method" in value or not ("result" in value or "error" in value):
+        return _request_or_notification(raw, value)
+    # What answers a request of the other side is never answered itself, least of all under its
+    # id: that belongs to the other side, and may well be one of ours as well.
     if value.get("jsonrpc") != "2.0":
-        raise NotAMessage(INVALID_REQUEST, '`jsonrpc` is not "2.0"', id if has_id else None)
-    method = value.get("method")
-    if "method" in value:
-        if not isinstance(method, str):
-            raise NotAMessage(INVALID_REQUEST, "`method` is not a string", id if has_id else None)
-        if "id" not in value:
-            return Message(raw, Kind.NOTIFICATION, None, method, value)
-        if not has_id:
-            raise NotAMessage(INVALID_REQUEST, "`id` is neither a string nor an integer")
-        return Message(raw, Kind.REQUEST, id, method, value)
-    if ("result" in value) == ("error" in value):
-        raise NotAMessage(
-            INVALID_REQUEST,
-            "neither a request, a notification nor a response",
-            id if has_id else None,
-        )
-    if not has_id and id is not None:
+        raise NotAMessage(INVALID_REQUEST, '`jsonrpc` is not "2.0"')
+    id, error = value.get("id"), value.get("error")
+    # JSON libraries like to write the member that is not there as null.
+    has_error = error is not None or "result" not in value
+    if has_error and value.get("result") is not None:
+        raise NotAMessage(INVALID_REQUEST, "both a result and an error")
+    if has_error and not isinstance(error, dict):
+        raise NotAMessage(INVALID_REQUEST, "neither a request, a notification nor a response")
+    if id is not None and not _is_id(id):
         raise NotAMessage(INVALID_REQUEST, "`id` is neither a string nor an integer")
-    if "error" in value and not isinstance(value["error"], dict):
-        raise NotAMessage(INVALID_REQUEST, "`error` is not an object", id if has_id else None)
     return Message(raw, Kind.RESPONSE, id, "", value)
+
+
+def _request_or_notification(raw: bytes, value: dict[str, Any]) -> Message:
+    id, method = value.get("id"), value.get("method")
+    known_id = id if _is_id(id) else None
+    if value.get("jsonrpc") != "2.0":
+        raise NotAMessage(INVALID_REQUEST, '`jsonrpc` is not "2.0"', known_id)
+    if not isinstance(method, str):
+        text = "`method` is not a string" if "method" in value else "no method, result or error"
+        raise NotAMessage(INVALID_REQUEST, text, known_id)
+    if "id" not in value:
+        return Message(raw, Kind.NOTIFICATION, None, method, value)
+    if known_id is None:
+        raise NotAMessage(INVALID_REQUEST, "`id` is neither a string nor an integer")
+    return Message(raw, Kind.REQUEST, id, method, value)
+
+
+def _is_id(id: object) -> bool:
+    return type(id) in (str, int)
 
 
 def _one_line(raw: bytes) -> bytes:
@@ -308,6 +321,28 @@ def _one_line(raw: bytes) -> bytes:
     if b"\n" in raw or b"\r" in raw:
         return raw.replace(b"\r", b" ").replace(b"\n", b" ").strip()
     return raw
+
+
+def _members(text: str, start: int) -> list[tuple[str, int, int, int]]:
+    """Name, start of the name, start and end of the value of each member of an object.
+
+    Raises NotAMessage for what was just shallow enough to be parsed with a few calls less around it.
+    """
+    members: list[tuple[str, int, int, int]] = []
+    at = _skip(text, _skip(text, start) + 1)
+    try:
+        while text[at] != "}":
+            begin = at
+            name, at = _PATIENT_DECODER.raw_decode(text, at)
+            value = _skip(text, _skip(text, at) + 1)
+            _, end = _PATIENT_DECODER.raw_decode(text, value)
+            members.append((name, begin, value, end))
+            at = _skip(text, end)
+            if text[at] == ",":
+                at = _skip(text, at + 1)
+    except RecursionError:
+        raise NotAMessage(PARSE_ERROR, "nested too deeply") from None
+    return members
 
 
 def _skip(text: str, at: int) -> int:

@@ -38,6 +38,7 @@ from mcp_stdio.log import NOTICE
 from mcp_stdio.sleep import SleepDetector
 from mcp_stdio.stdio import Input, Output, standard_input, standard_output
 from mcp_stdio.upstream import Call, Emit, Upstream
+from mcp_stdio.upstream.background import guarded
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ async def serve(config: Config) -> None:
     client, url = open_client(config), Url.parse(config.url)
 
     def open_upstream(nursery: trio.Nursery, emit: Emit) -> Upstream:
-        nursery.start_soon(client.prepare, url)  # while the client prepares its first line
+        nursery.start_soon(guarded, client.prepare, url)  # while the client prepares its first line
         return assemble(config, client, nursery, emit)
 
     relay = Relay(
@@ -250,9 +251,13 @@ class Relay:
         async with self._output.lock:
             if relayed.withdrawn is not None or (message.is_response and relayed.is_answered):
                 return
-            await self._write(message)
-            if message.is_response:
-                relayed.is_answered = True
+            # Before the write: a quick client may use the id again before that has returned.
+            relayed.is_answered = relayed.is_answered or message.is_response
+            try:
+                await self._write(message)
+            except BaseException:
+                relayed.is_answered = relayed.is_answered and not message.is_response
+                raise
 
     async def _emit(self, message: Message) -> None:
         """Write what belongs to no request."""
@@ -343,10 +348,13 @@ def raise_descriptor_limit() -> None:
     except ImportError:  # Windows has no such limit
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
-    if soft < wanted:
-        with suppress(OSError, ValueError):  # macOS may allow less than its "infinity" says
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    for wanted in (65536, 32768, 10240, 4096, 1024):  # macOS allows less than its "infinity" says
+        if soft >= wanted:
+            return
+        if hard == resource.RLIM_INFINITY or hard >= wanted:
+            with suppress(OSError, ValueError):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+                return
 
 
 def _first(failures: ExceptionGroup[RelayError]) -> RelayError:

@@ -89,6 +89,11 @@ class MergedPages:
             except RelayError as exc:
                 log.warning("a further page of `%s` is missing: %s", request.method, exc)
                 break
+            if page is not None and merged.has(page):
+                # A server that takes its own last cursor, say `""`, for none begins again.
+                log.warning("the pages of `%s` begin again", request.method)
+                merged.next_cursor = None
+                break
             if page is None or not merged.append(page, self._limit):
                 log.warning("a further page of `%s` is missing", request.method)
                 break
@@ -102,28 +107,29 @@ class _Pages:
         self.next_cursor = _next_cursor(first) if _has_items(first, items) else None
         self._first = first
         self._items = items
-        self._further: list[str] = []
+        self._parts = [self._part(first)] if _has_items(first, items) else []
         self._size = len(first.raw)
+
+    def has(self, page: Message) -> bool:
+        """Whether a page brings the very items of another one."""
+        return _has_items(page, self._items) and self._part(page) in filter(None, self._parts)
 
     def append(self, page: Message, limit: int) -> bool:
         """Take over another page; False when it is none, or makes the answer too large."""
         if not _has_items(page, self._items) or self._size + len(page.raw) > limit:
             return False
         self._size += len(page.raw)
-        text = page.raw.decode()
-        start, end = _items_span(text, self._items)
-        self._further.append(text[start + 1 : end - 1].strip())
+        self._parts.append(self._part(page))
         self.next_cursor = _next_cursor(page)
         return True
 
     def message(self) -> Message:
         """The first page with all items in it, and the cursor of what is still missing."""
-        if not self._further:
+        if len(self._parts) < 2:
             return self._first
         text = self._first.raw.decode()
         start, end = _items_span(text, self._items)
-        parts = [text[start + 1 : end - 1].strip(), *self._further]
-        array = f"[{','.join(part for part in parts if part)}]"
+        array = f"[{','.join(filter(None, self._parts))}]"
         merged = f"{text[:start]}{array}{text[end:]}"
         result_start, result_end = jsonrpc.object_spans(merged)["result"]
         result = merged[result_start:result_end].encode()
@@ -132,6 +138,12 @@ class _Pages:
         else:
             result = jsonrpc.replace_member(result, "nextCursor", jsonrpc.encode(self.next_cursor))
         return jsonrpc.parse(merged[:result_start].encode() + result + merged[result_end:].encode())
+
+    def _part(self, page: Message) -> str:
+        """The items of a page as they stand in its bytes, without the brackets."""
+        text = page.raw.decode()
+        start, end = _items_span(text, self._items)
+        return text[start + 1 : end - 1].strip()
 
 
 def _has_items(page: Message, items: str) -> bool:

@@ -24,6 +24,9 @@ SET_LEVEL: Final = "logging/setLevel"
 SUBSCRIBE: Final = "resources/subscribe"
 UNSUBSCRIBE: Final = "resources/unsubscribe"
 
+ASKS_A_PERSON: Final = frozenset({"elicitation/create", "sampling/createMessage"})
+"""Requests of a server that may take as long as a person takes."""
+
 LISTS: Final = {
     "tools/list": "tools",
     "prompts/list": "prompts",

@@ -162,3 +162,26 @@ def test_a_file_that_holds_no_certificate_is_a_usage_error_at_start(
     assert option in done.stderr
     assert str(path) in done.stderr
     assert "hint: " in done.stderr
+
+
+_KILLS_ITSELF = """
+import os, signal, sys
+
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "trio":
+            os.kill(os.getpid(), signal.{signal})
+
+
+sys.meta_path.insert(0, Finder())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+def test_a_signal_before_the_relay_is_up_is_a_normal_end(tmp_path: Path, name: str) -> None:
+    (tmp_path / "sitecustomize.py").write_text(_KILLS_ITSELF.format(signal=name))
+    paths = environment()["PYTHONPATH"]
+    done = run(URL, env={"PYTHONPATH": f"{tmp_path}{os.pathsep}{paths}"})
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

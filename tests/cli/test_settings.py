@@ -225,3 +225,8 @@ def test_every_secret_is_known_as_one(
     assert set(todo.secrets) == secrets
     for secret in secrets:
         assert secret not in repr(todo)
+
+
+def test_a_key_in_the_path_is_known_as_a_secret() -> None:
+    key = "k3yAbCdEfGhIjKlMnOpQ"
+    assert set(understood(f"https://example.com/s/{key}/mcp").secrets) == {key}

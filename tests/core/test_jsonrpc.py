@@ -91,8 +91,10 @@ def test_what_is_no_json_is_a_parse_error(raw: bytes) -> None:
         (b'{"jsonrpc":"2.0","id":1,"method":null}', 1),
         (b'{"jsonrpc":"2.0","id":1,"method":5}', 1),
         (b'{"jsonrpc":"2.0","id":1}', 1),
-        (b'{"jsonrpc":"2.0","id":1,"result":1,"error":{}}', 1),
-        (b'{"jsonrpc":"2.0","id":1,"error":"x"}', 1),
+        # The id of what is meant as a response belongs to the other side.
+        (b'{"jsonrpc":"2.0","id":1,"result":1,"error":{}}', None),
+        (b'{"jsonrpc":"2.0","id":1,"error":"x"}', None),
+        (b'{"id":1,"result":{}}', None),
         (b'{"jsonrpc":"2.0","id":{},"result":1}', None),
     ],
 )
@@ -163,7 +165,7 @@ def test_batch_elements_are_cut_out_of_the_bytes() -> None:
         (b"[]", jsonrpc.INVALID_REQUEST),
         (b"[1]", jsonrpc.INVALID_REQUEST),
         (b"[[]]", jsonrpc.INVALID_REQUEST),
-        (b"[" + REQUEST + b",{}]", jsonrpc.INVALID_REQUEST),
+        (b"[{},{}]", jsonrpc.INVALID_REQUEST),
         (b"[" + REQUEST, jsonrpc.PARSE_ERROR),
     ],
 )
@@ -317,3 +319,37 @@ def test_a_message_in_the_log_tells_nothing_of_its_contents() -> None:
     message = jsonrpc.parse(b'{"jsonrpc":"2.0","id":"a","method":"m","params":{"x":"private"}}')
     assert str(message) == f"request m 'a', {len(message.raw)} bytes"
     assert "private" not in str(jsonrpc.result(1, {"x": "private"}))
+
+
+@pytest.mark.parametrize("members", ['"result":{},"error":null', '"error":null,"result":{}'])
+def test_a_member_written_as_null_is_not_there(members: str) -> None:
+    message = parse(f'{{"jsonrpc":"2.0","id":1,{members}}}'.encode())
+    assert (message.is_response, message.id, message.error) == (True, 1, None)
+
+
+def test_an_error_with_a_null_result_is_an_error() -> None:
+    message = parse(b'{"jsonrpc":"2.0","id":1,"result":null,"error":{"code":1,"message":"m"}}')
+    assert message.error == {"code": 1, "message": "m"}
+
+
+def test_a_null_result_is_a_result() -> None:
+    assert parse(b'{"jsonrpc":"2.0","id":1,"result":null}').is_response
+
+
+def test_a_bad_element_spoils_no_other() -> None:
+    messages = jsonrpc.parse_many(b'[{"method":"x","id":null},' + REQUEST + b",17]")
+    assert [message.raw for message in messages] == [REQUEST]
+
+
+@pytest.mark.parametrize(
+    "raw, rest",
+    [
+        (b'{"a":1}', b"{}"),
+        (b'{ "a" : 1 , "\\u00e9":1.0 }', b'{ "\\u00e9":1.0 }'),
+        (b'{"\\u00e9" :1e400, "a":[1] }', b'{"\\u00e9" :1e400 }'),
+        (b'{"x":1,"a":2,"y":3,"a":4}', b'{"x":1,"y":3}'),
+        (b'{"x":1}', b'{"x":1}'),
+    ],
+)
+def test_removing_a_member_keeps_every_other_byte(raw: bytes, rest: bytes) -> None:
+    assert jsonrpc.remove_member(raw, "a") == rest

@@ -46,7 +46,7 @@ REFUSED: dict[str, tuple[bytes, int, object]] = {
     "no version": (b'{"id":5,"method":"x"}', INVALID, 5),
     "JSON-RPC 1": (b'{"jsonrpc":"1.0","id":5,"method":"x"}', INVALID, 5),
     "odd method": (b'{"jsonrpc":"2.0","id":"m","method":["x"]}', INVALID, "m"),
-    "both result and error": (b'{"jsonrpc":"2.0","id":5,"result":{},"error":{}}', INVALID, 5),
+    "both result and error": (b'{"jsonrpc":"2.0","id":5,"result":{},"error":{}}', INVALID, NO_ID),
     "neither": (b'{"jsonrpc":"2.0","id":5}', INVALID, 5),
     "id 1.0": (b'{"jsonrpc":"2.0","id":1.0,"method":"x"}', INVALID, NO_ID),
     "id null": (b'{"jsonrpc":"2.0","id":null,"method":"x"}', INVALID, NO_ID),
@@ -268,3 +268,14 @@ async def test_a_line_of_20_megabytes_crosses(nursery: trio.Nursery) -> None:
         assert answer["result"]["echo"] == big
         assert "result" in await relay.ask("tools/call")
     nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    "line", [b'{"id":5,"result":{}}', b'{"jsonrpc":"2.0","id":5,"error":"denied"}']
+)
+async def test_a_bad_response_is_not_answered_under_its_id(line: bytes) -> None:
+    async with relaying(FakeUpstream(answer)) as client:
+        await client.write(line + b"\n")
+        await client.send(id=5, method="x")
+        got = await client.rest()
+    assert [message for message in got if message.get("id") == 5] == [result(5, "x")]

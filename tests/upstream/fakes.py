@@ -25,6 +25,7 @@ from mcp_stdio.upstream import Call, Upstream
 from mcp_stdio.upstream.exchange import Messenger
 from mcp_stdio.upstream.handshake import Handshake
 from mcp_stdio.upstream.patience import Patience
+from mcp_stdio.upstream.questions import Questions
 from mcp_stdio.upstream.session import Session
 
 URL = Url.parse("http://server.example/mcp")
@@ -399,7 +400,7 @@ class _Plain:
         self._messenger = Messenger(server, URL, limit=LIMIT)
         self._silence = silence
         self._total = total
-        self.handshake = Handshake(self._messenger)
+        self.handshake = Handshake(self._messenger, Questions())
         self.handshake.session_id = session
         self.handshake.agree("2025-11-25")
 

@@ -866,7 +866,7 @@ async def test_a_question_and_its_answer(
     async with in_session_with(server) as client:
         await client.shake_hands()
         asked = client.ask(CALL, id=1)
-        await trio.sleep(1000)  # the user thinks, longer than any silence of a server may be
+        await trio.sleep(500)  # the user thinks, longer than any silence of a server may be
         assert not asked.over.is_set()
         emitted = client.emitted if where == "GET" else asked.emitted
         assert [(message.id, message.method) for message in emitted] == [
@@ -884,25 +884,25 @@ async def test_a_question_and_its_answer(
 
 
 async def test_once_answered_the_silence_counts_again(autojump_clock: MockClock) -> None:
-    questions = [{"id": f"q{number}", "method": "roots/list"} for number in (1, 2)]
+    questions = [{"id": f"q{number}", "method": "elicitation/create"} for number in (1, 2)]
     server = Server(**{CALL: events(*questions, FOREVER)})
     async with in_session_with(server) as client:
         await client.shake_hands()
         asked = client.ask(CALL)
-        await trio.sleep(1000)
+        await trio.sleep(500)
         await client.done(client.reply("q1"))
-        await trio.sleep(1000)
+        await trio.sleep(500)
         assert not asked.over.is_set(), "the second question is still open"
         await client.done(client.reply("q2"))
         await client.done(asked)
     assert isinstance(asked.failure, TimedOut)
-    assert asked.took == pytest.approx(2120)
+    assert asked.took == pytest.approx(1120)
 
 
 async def test_a_question_suspends_only_the_call_it_belongs_to(
     autojump_clock: MockClock,
 ) -> None:
-    server = Server(**{CALL: events({"id": "q1", "method": "roots/list"}, FOREVER)})
+    server = Server(**{CALL: events({"id": "q1", "method": "elicitation/create"}, FOREVER)})
     server.rules[LIST] = events(FOREVER)
     async with in_session_with(server) as client:
         await client.shake_hands()
@@ -1013,7 +1013,7 @@ async def test_an_answer_that_overtakes_its_202(autojump_clock: MockClock) -> No
         asked = client.ask(CALL, id=7)
         await client.done(asked)
     assert asked.result == {}
-    assert asked.took == pytest.approx(5)
+    assert asked.took < 5, "nothing is left to wait for"
 
 
 @pytest.mark.parametrize("before", [0.0, 5.0])

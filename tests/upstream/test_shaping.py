@@ -186,7 +186,7 @@ async def test_the_first_page_fails_as_without_merging() -> None:
 
 
 async def test_the_answer_stays_within_the_limit_of_a_message() -> None:
-    pages = [page(b'["%s"]' % (b"x" * 400), str(number)) for number in range(10)]
+    pages = [page(b'["%d%s"]' % (number, b"x" * 399), str(number)) for number in range(10)]
     raw = await read(Book(*pages), limit=2000)
     assert len(raw) <= 2000
     merged = json.loads(raw)["result"]
@@ -268,3 +268,11 @@ async def test_a_cancel_while_pages_are_fetched_names_the_page_to_the_server(
     assert asked.emitted == []
     [notice] = server.got("notifications/cancelled")
     assert notice.message["params"]["requestId"] == "page-1"
+
+
+@pytest.mark.parametrize("cursor", ["", "end"])
+async def test_a_server_that_begins_again_doubles_nothing(cursor: str) -> None:
+    first, last = page(b"[1,2]", "a"), page(b"[3]", cursor)
+    merged = json.loads(await read(Book(first, last, first)))["result"]
+    assert merged["tools"] == [1, 2, 3]
+    assert "nextCursor" not in merged

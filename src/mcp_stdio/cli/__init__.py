@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -63,6 +64,12 @@ def _run(argv: Sequence[str]) -> int:
         logger.warning(note)
     match todo.task:
         case Relay(config):
+            # Nothing is under way yet: until the relay listens to signals itself, leaving is all
+            # there is to do.
+            for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGBREAK"):
+                if hasattr(signal, name):
+                    signal.signal(getattr(signal, name), lambda *_: os._exit(NORMAL_END))
+
             import trio
 
             from mcp_stdio import relay

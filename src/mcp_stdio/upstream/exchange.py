@@ -39,6 +39,9 @@ log = logging.getLogger(__name__)
 LINGER = 1.0
 """Seconds that a withdrawn request may still be told off and listened to (T-61)."""
 
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+"""JSON has none (RFC 8259 section 8.1), but some servers write it and a reader may ignore it."""
+
 ONE_WRITE = 64 * 1024
 """Bytes that a connection takes in one go; a longer message does not hold up those behind it."""
 
@@ -164,7 +167,7 @@ class _Inquiry:
     async def _read_json(self, exchange: Exchange) -> None:
         body = await read_body(exchange, self._messenger.limit, self._patience.heard)
         try:
-            messages = jsonrpc.parse_many(body)
+            messages = jsonrpc.parse_many(body.removeprefix(BYTE_ORDER_MARK))
         except NotAMessage as exc:
             if not body.strip():
                 raise BadAnswer("the server's answer is empty") from None
@@ -220,6 +223,7 @@ class _Inquiry:
                 head = await self._head(exchange)
             except (Unreachable, ConnectionLost) as exc:
                 log.info("could not resume a response stream yet: %s", exc)
+                self._patience.unasked()
             except RelayError as exc:
                 raise _outcome_unknown(
                     f"the response broke off and cannot be resumed: {exc}"

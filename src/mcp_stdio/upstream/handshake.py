@@ -8,7 +8,6 @@ and replaced by `session`, and never comes back.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import trio
 
@@ -21,6 +20,7 @@ from mcp_stdio.upstream import Call, own_call
 from mcp_stdio.upstream.exchange import Messenger
 from mcp_stdio.upstream.link import HeaderList
 from mcp_stdio.upstream.patience import Patience
+from mcp_stdio.upstream.questions import Questions
 
 
 @dataclass(slots=True)
@@ -43,8 +43,9 @@ class Handshake:
     the stream; `listening_decided` is set once it said so, or could not be asked.
     """
 
-    def __init__(self, messenger: Messenger) -> None:
+    def __init__(self, messenger: Messenger, questions: Questions[Handshake]) -> None:
         self._messenger = messenger
+        self._questions = questions
         self.session_id: str | None = None
         self.version: str | None = None
         self.completing = trio.Event()
@@ -55,7 +56,6 @@ class Handshake:
         self.listening_decided = trio.Event()
         self._attempt = trio.CancelScope()
         self._open: dict[Id, _Open] = {}
-        self._questions: dict[Id, list[_Open]] = {}
 
     @property
     def has_session(self) -> bool:
@@ -71,7 +71,9 @@ class Handshake:
     # Headers
 
     def headers(self, message: Message) -> HeaderList:
-        """Headers of a POST: `initialize` itself goes out bare."""
+        """Headers of a POST; `initialize` itself goes out bare, also when it is tried again."""
+        if message.method == spec.INITIALIZE:
+            return spec.POST_HEADERS
         return spec.POST_HEADERS + self._own_headers()
 
     def listen_headers(self, last_event_id: str | None) -> HeaderList:
@@ -119,7 +121,9 @@ class Handshake:
     def closed(self, message: Message) -> None:
         """Forget a request."""
         assert message.id is not None
-        self._open.pop(message.id, None)
+        closed = self._open.pop(message.id, None)
+        if closed is not None:
+            self._questions.drop(closed.patience)
 
     async def wait_elsewhere(self, message: Message) -> None:
         """Wait for the GET stream to bring the answer."""
@@ -137,6 +141,7 @@ class Handshake:
             return False
         await waiting.call.emit(message)
         waiting.is_answered.set()
+        waiting.patience.finish()
         return True
 
     def heard_elsewhere(self) -> None:
@@ -156,36 +161,18 @@ class Handshake:
         with patience:
             await self._messenger.tell(notice, self, own_call(_ignore), patience)
 
-    # Questions of the server
-
     def overheard(self, message: Message, request: Message | None) -> None:
         """Note what the server asks the client, on the stream of `request` or on the GET stream.
 
-        It waits for the client then, and its own silence does not count meanwhile. A question on
-        the GET stream may belong to any request under way.
+        A question on the GET stream may belong to any request under way.
         """
         if message.method == spec.CANCELLED:
-            self._settle(message.params.get("requestId"))
+            self._questions.settle(message.params.get("requestId"))
         elif message.is_request:
-            assert message.id is not None
             concerned = list(self._open.values())
             if request is not None and request.id is not None:
                 concerned = [self._open[request.id]]
-            self._questions[message.id] = concerned
-            if message.method != spec.PING:
-                for waiting in concerned:
-                    waiting.patience.asked(message.id)
-
-    def answering(self, response: Message) -> bool:
-        """The client answers; False when this session asked nothing under that id."""
-        return self._settle(response.id)
-
-    def _settle(self, id: Any) -> bool:
-        if type(id) not in (str, int) or id not in self._questions:
-            return False
-        for waiting in self._questions.pop(id):
-            waiting.patience.answered(id)
-        return True
+            self._questions.ask(message, self, [each.patience for each in concerned])
 
     # Ends
 
@@ -195,6 +182,7 @@ class Handshake:
         Requests without a response yet learn it from their own 404 and are sent again.
         """
         self.listening.cancel()
+        self._questions.forget(self)
         for waiting in self._open.values():
             if waiting.has_begun:
                 waiting.patience.give_up(

@@ -37,6 +37,7 @@ class _Listening:
         self._handshake = handshake
         self._emit = emit
         self._stream = EventStream(messenger.limit)
+        self._was_open = False
 
     async def connect(self) -> bool:
         """One connection and the pause after it; False when the server offers no such stream."""
@@ -66,12 +67,19 @@ class _Listening:
             self._handshake.listening_decided.set()
             if head.status == 200 and head.media_type == EVENT_STREAM:
                 log.info("the listening stream is open")
+                self._was_open = True
                 await self._stream.read(exchange, self._take)
                 return True
             log.info("the listening stream is answered with status %d", head.status)
-            return retry.event_of_status(head.status, None) is not None
+            return not self._declines(head.status)
         finally:
             await exchange.aclose()
+
+    def _declines(self, status: int) -> bool:
+        """Whether there is no such stream; where there was one, only 405 takes it back."""
+        if self._was_open or status == 405:
+            return status == 405
+        return status == 501 or (status < 500 and retry.event_of_status(status, None) is None)
 
     async def _take(self, messages: list[Message]) -> bool:
         self._handshake.heard_elsewhere()

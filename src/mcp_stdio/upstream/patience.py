@@ -14,16 +14,22 @@ import trio
 from mcp_stdio.errors import RelayError, TimedOut
 from mcp_stdio.jsonrpc import Id
 
+ANSWER_TIME = 600.0
+"""Seconds that a person may take to answer a question of the server: the coffee is included."""
+
+LONGEST_PAUSE = 60.0
+"""Seconds of a pause the server asked for that are not counted as its silence."""
+
 
 class Patience:
     """`with patience:` raises TimedOut, or what `give_up` was told, when there is no more of it.
 
     `silence` and `total` are seconds; None means without limit. The silence counts from the last
-    `heard`. It does not run before the first one, from `hold` to the next `heard`, and while the
-    server waits for an answer of the client.
+    `heard`. It does not run before the first one and from `hold` to the next `heard`; while the
+    server waits for a person it is ANSWER_TIME, if that is longer.
     """
 
-    __slots__ = ("_end", "_questions", "_reason", "_scope", "_silence", "_total")
+    __slots__ = ("_end", "_is_done", "_questions", "_reason", "_scope", "_silence", "_total")
 
     def __init__(self, *, silence: float | None, total: float | None) -> None:
         self._silence = inf if silence is None else silence
@@ -32,26 +38,40 @@ class Patience:
         self._scope = trio.CancelScope(deadline=self._end)
         self._questions: set[Id] = set()
         self._reason: RelayError | None = None
+        self._is_done = False
 
     def heard(self, pause: float = 0.0) -> None:
         """There was a sign of life: the silence begins anew, after a `pause` that was agreed on."""
-        if not self._questions:
-            self._scope.deadline = min(self._end, trio.current_time() + pause + self._silence)
+        allowed = self._silence + min(pause, LONGEST_PAUSE)
+        if self._questions:
+            allowed = max(allowed, ANSWER_TIME)
+        self._scope.deadline = min(self._end, trio.current_time() + allowed)
 
     def hold(self) -> None:
         """The server is not the one to act: let only the total run."""
         self._scope.deadline = self._end
 
     def asked(self, question: Id) -> None:
-        """The server waits for the client: let only the total run until that was `answered`."""
+        """The server waits for a person: allow for that until it was `answered`."""
         self._questions.add(question)
-        self.hold()
+        self.heard()
 
     def answered(self, question: Id) -> None:
         """The server waits for this answer no more."""
         if question in self._questions:
             self._questions.remove(question)
             self.heard()
+
+    def unasked(self) -> None:
+        """Whoever asked is gone: the silence counts from now on, whatever was asked."""
+        if self._questions:
+            self._questions.clear()
+            self.heard()
+
+    def finish(self) -> None:
+        """The wait is over because it has been rewarded, elsewhere."""
+        self._is_done = True
+        self._scope.cancel()
 
     def give_up(self, reason: RelayError) -> None:
         """End the wait now with this failure."""
@@ -61,7 +81,7 @@ class Patience:
     @property
     def ended_by_time(self) -> bool:
         """Whether it was the time that ran out."""
-        return self._scope.cancel_called and self._reason is None
+        return self._scope.cancel_called and self._reason is None and not self._is_done
 
     @property
     def remaining(self) -> float:
@@ -81,6 +101,8 @@ class Patience:
         swallowed = bool(self._scope.__exit__(kind, value, traceback))
         if not self._scope.cancelled_caught:
             return swallowed
+        if self._is_done:
+            return True
         if self._reason is not None:
             raise self._reason
         if trio.current_time() >= self._end:

@@ -17,22 +17,34 @@ from typing import Any
 import trio
 
 from mcp_stdio import jsonrpc, spec
-from mcp_stdio.errors import AuthorizationFailed, BadAnswer, RelayError, SessionLost, quote
+from mcp_stdio.errors import (
+    AuthorizationFailed,
+    BadAnswer,
+    OutputClosed,
+    RelayError,
+    SessionLost,
+    quote,
+)
 from mcp_stdio.http import Request
 from mcp_stdio.jsonrpc import Message
 from mcp_stdio.upstream import Call, Emit, own_call
+from mcp_stdio.upstream.background import guarded
 from mcp_stdio.upstream.exchange import Messenger
 from mcp_stdio.upstream.handshake import Handshake
 from mcp_stdio.upstream.listening import listen
 from mcp_stdio.upstream.patience import Patience
+from mcp_stdio.upstream.questions import Questions
 from mcp_stdio.upstream.refusal import HttpRefusal
 from mcp_stdio.upstream.turn import Queue
 
 log = logging.getLogger(__name__)
 
-INITIALIZED_GRACE = 1.0
-"""Seconds that requests wait for the client's `notifications/initialized`. A client sends it at
-once; a script may leave it out and still deserves its answers."""
+INITIALIZED_GRACE = 0.3
+"""Seconds that requests wait for the client's `notifications/initialized`. A client sends it before
+them; a script may leave it out and still deserves its answers before the drain is over."""
+
+ACCEPTED_GRACE = 10.0
+"""Seconds that requests wait for the server to accept it."""
 
 LISTENING_GRACE = 0.5
 """Seconds that requests wait for the listening stream: as a rule it is open, or declined, after one
@@ -78,6 +90,8 @@ class Session:
         self._opened_over = trio.Event()  # the client's own handshake is not under way
         self._opened_over.set()
         self._handshake: Handshake | None = None
+        self._unfinished: set[Handshake] = set()  # begun, and not there yet or failed
+        self._questions: Questions[Handshake] = Questions()
         self._renewal: _Renewal | None = None
         self._standing: dict[tuple[str, str], Message] = {}  # log level and subscriptions
 
@@ -108,9 +122,13 @@ class Session:
             self._handshake.reopen()
 
     async def aclose(self) -> None:
-        """End the session with a DELETE, where there is one (T-43)."""
+        """End each session with a DELETE (T-43), also one whose opening was cut short."""
+        handshakes = set(self._unfinished)
         if self._handshake is not None:
-            await self._leave(self._handshake)
+            handshakes.add(self._handshake)
+        async with trio.open_nursery() as nursery:
+            for handshake in handshakes:
+                nursery.start_soon(self._leave, handshake)
 
     # Client to server
 
@@ -133,24 +151,33 @@ class Session:
 
     async def _request(self, message: Message, call: Call) -> None:
         with self._patience() as patience:
+            patience.heard()  # waiting for the handshake counts as well
             handshake = await self._current()
             try:
                 await self._ask(message, handshake, call, patience)
             except _Forgotten:
                 # Not processed, so it may be sent again, whatever it is (T-44).
                 call.turn.over()
-                patience.hold()
-                await self._ask(message, await self._current(), call, patience)
+                patience.heard()
+                await self._ask(message, await self._current(), call, patience, is_last=True)
 
     async def _ask(
-        self, message: Message, handshake: Handshake, call: Call, patience: Patience
+        self,
+        message: Message,
+        handshake: Handshake,
+        call: Call,
+        patience: Patience,
+        *,
+        is_last: bool = False,
     ) -> None:
         if message.method in (spec.SET_LEVEL, spec.SUBSCRIBE, spec.UNSUBSCRIBE):
             call = call.emitting(partial(self._note, message, call.emit))
         try:
             await self._messenger.ask(message, handshake, call, patience)
         except HttpRefusal as refusal:
-            self._judge(refusal, handshake)
+            # What is refused in a new session as well is not about the session.
+            if not is_last or refusal.answer is None:
+                self._judge(refusal, handshake)
             if refusal.answer is None:
                 raise
             await call.emit(refusal.answer)
@@ -189,14 +216,15 @@ class Session:
 
     async def _respond(self, message: Message, call: Call) -> None:
         call.turn.over()  # a server may need it to answer the request that holds up the others
-        handshake = self._handshake
-        if handshake is None or not handshake.answering(message):
+        asker = self._questions.settle(message.id)
+        if asker is None:
             log.warning("dropped a response to a question that nobody asks")
             return
-        await self._tell(message, handshake, call)
+        await self._tell(message, asker, call)
 
     async def _tell(self, message: Message, handshake: Handshake, call: Call) -> None:
-        with self._patience() as patience:
+        silence = self._timeout_read or OWN_REQUEST
+        with Patience(silence=silence, total=self._timeout_call) as patience:
             try:
                 await self._messenger.tell(message, handshake, call, patience)
             except HttpRefusal as refusal:
@@ -209,12 +237,12 @@ class Session:
         call.turn.over()
         if self._handshake is not None:  # again in one process: a new session (Q-20)
             self._handshake.listening.cancel()
-            self._nursery.start_soon(self._leave, self._handshake)
+            self._nursery.start_soon(guarded, self._leave, self._handshake)
         self._opening = message
         self._opened = {}
         self._standing.clear()
         self._opened_over = over = trio.Event()
-        self._handshake = handshake = Handshake(self._messenger)
+        self._handshake = handshake = self._begin()
         emit = partial(self._adopt, handshake, call.emit)
         try:
             with self._patience() as patience:
@@ -224,9 +252,17 @@ class Session:
                 raise
             await call.emit(refusal.answer)
         finally:
-            if handshake.version is None and self._handshake is handshake:
+            if handshake.version is not None:
+                self._unfinished.discard(handshake)
+            elif self._handshake is handshake:
                 self._handshake = None
             over.set()
+
+    def _begin(self) -> Handshake:
+        handshake = Handshake(self._messenger, self._questions)
+        self._unfinished = {other for other in self._unfinished if other.has_session}
+        self._unfinished.add(handshake)
+        return handshake
 
     async def _adopt(self, handshake: Handshake, emit: Emit, message: Message) -> None:
         if message.is_response and message.error is None:
@@ -253,8 +289,8 @@ class Session:
         if handshake.has_listener:
             return
         handshake.has_listener = handshake.is_listening = True
-        self._nursery.start_soon(listen, self._messenger, handshake, self._emit)
-        self._nursery.start_soon(self._let_through, handshake)
+        self._nursery.start_soon(guarded, listen, self._messenger, handshake, self._emit)
+        self._nursery.start_soon(guarded, self._let_through, handshake)
 
     async def _let_through(self, handshake: Handshake) -> None:
         # A server that asks something during the first call, and not on its stream, drops the
@@ -275,9 +311,10 @@ class Session:
             if not handshake.ready.is_set():
                 with trio.move_on_after(INITIALIZED_GRACE) as grace:
                     await handshake.completing.wait()
-                if grace.cancelled_caught:
-                    handshake.ready.set()
-                await handshake.ready.wait()
+                if not grace.cancelled_caught:
+                    with trio.move_on_after(ACCEPTED_GRACE):
+                        await handshake.ready.wait()
+                handshake.ready.set()
             if self._handshake is handshake:
                 return handshake
 
@@ -305,6 +342,7 @@ class Session:
         handshake.listening.cancel()
         if self._handshake is handshake:
             self._handshake = None
+            self._unfinished.add(handshake)  # it may well live on, and is told goodbye at the end
 
     async def _renewed(self) -> None:
         if self._opening is None:
@@ -325,6 +363,8 @@ class Session:
         except RelayError as failure:
             log.warning("could not open the session anew: %s", failure)
             renewal.failure = failure
+        except OutputClosed:
+            raise
         except Exception:
             log.exception("could not open the session anew")
             renewal.failure = RelayError("internal error while opening the session anew")
@@ -335,7 +375,7 @@ class Session:
 
     async def _open_anew(self) -> None:
         assert self._opening is not None
-        opening, handshake = self._opening, Handshake(self._messenger)
+        opening, handshake = self._opening, self._begin()
         result = (await self._own(opening.with_id(next(self._ids)), handshake)).result
         handshake.agree(result.get("protocolVersion"))
         for name in ("protocolVersion", "capabilities") if self._opened else ():
@@ -348,8 +388,9 @@ class Session:
                 await self._own(message.with_id(next(self._ids)), handshake)
             except (BadAnswer, AuthorizationFailed) as exc:
                 log.warning("the new session does not take `%s`: %s", message.method, exc)
+        self._unfinished.discard(handshake)
         if self._opening is not opening:  # the client has begun anew meanwhile
-            self._nursery.start_soon(self._leave, handshake)
+            self._nursery.start_soon(guarded, self._leave, handshake)
             return
         self._handshake = handshake
         self._open(handshake)
@@ -365,7 +406,7 @@ class Session:
             else:
                 await self._emit(incoming)
 
-        silence = OWN_REQUEST if self._timeout_read is None else self._timeout_read
+        silence = self._timeout_read or OWN_REQUEST
         with Patience(silence=silence, total=OWN_REQUEST) as patience:
             try:
                 await self._messenger.ask(message, handshake, own_call(take), patience)
