@@ -25,7 +25,7 @@ class Config:
     and no representation shows them. `url` holds no user information.
     """
 
-    url: str
+    url: str = field(repr=False)  # its path or query may hold a secret
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     tls: Tls = field(default_factory=Tls)
     timeout_connect: float = 10.0

@@ -326,7 +326,7 @@ def _one_line(raw: bytes) -> bytes:
 def _members(text: str, start: int) -> list[tuple[str, int, int, int]]:
     """Name, start of the name, start and end of the value of each member of an object.
 
-    Raises NotAMessage for what was just shallow enough to be parsed with a few calls less around it.
+    Raises NotAMessage for what could only be parsed with a few calls less around it.
     """
     members: list[tuple[str, int, int, int]] = []
     at = _skip(text, _skip(text, start) + 1)

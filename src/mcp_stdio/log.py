@@ -16,7 +16,7 @@ from contextlib import suppress
 from types import TracebackType
 
 from mcp_stdio import redaction
-from mcp_stdio.descriptors import PIPE_BUF, Outlet, outlet
+from mcp_stdio.descriptors import STDERR, Outlet, outlet
 from mcp_stdio.errors import UsageFailure
 from mcp_stdio.redaction import protect, redact
 
@@ -47,7 +47,7 @@ def setup(verbosity: int = 0, log_file: str | None = None) -> None:
     nobody caught, go the same way. Raises UsageFailure when the file cannot be opened.
     """
     shown = _SHOWN[max(-1, min(verbosity, 2))]
-    handlers: list[Handler] = [Handler(2, shown, "mcp-stdio: %(label)s%(message)s")]
+    handlers: list[Handler] = [Handler(STDERR, shown, "mcp-stdio: %(label)s%(message)s")]
     if log_file is not None:
         handlers.append(
             Handler(
@@ -78,7 +78,8 @@ class Handler(logging.Handler):
     """Writes each record to a descriptor, or drops it when the reader does not keep up.
 
     Up to `PIPE_BUF` bytes are written whole or not at all; a longer record may be cut off. With
-    `closes` the descriptor is closed together with the handler.
+    `closes` the descriptor is closed together with the handler. On Windows what is handed over may
+    still be on its way to a standard error that is read slowly.
     """
 
     def __init__(self, fd: int, level: int, format: str, *, closes: bool = False) -> None:
@@ -113,7 +114,7 @@ class Handler(logging.Handler):
         written = 0
         try:
             while written < len(data):
-                count = self._outlet.write(data[written : written + PIPE_BUF])
+                count = self._outlet.write(data[written:])
                 if count == 0:
                     break
                 written += count

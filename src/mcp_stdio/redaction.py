@@ -20,6 +20,9 @@ HIDDEN = "***"
 MIN_SECRET = 4
 """Shorter values are not protected: hiding them would blank out ordinary words and tell on them."""
 
+MIN_PASSING = 8
+"""The same for values that a server chose, which may be words like `english`."""
+
 MAX_PASSING = 50
 """Passing secrets remembered: load balancers set a new cookie with each response."""
 
@@ -51,8 +54,11 @@ class Redactor:
         self._known = re.compile("|".join(map(re.escape, ordered)))
 
     def protect_passing(self, secret: str) -> None:
-        """Hide a value that the server will soon replace; the last MAX_PASSING are remembered."""
-        if len(secret) >= MIN_SECRET and secret not in self._passing:
+        """Hide a value that the server will soon replace; the last MAX_PASSING are remembered.
+
+        Values shorter than MIN_PASSING are not protected.
+        """
+        if len(secret) >= MIN_PASSING and secret not in self._passing:
             self._passing.append(secret)
             self.longest = max(self.longest, len(secret))
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mcp_stdio import log
-from mcp_stdio.descriptors import PIPE_BUF
+from mcp_stdio.descriptors import MAX_QUEUED, PIPE_BUF, THREADS
 from mcp_stdio.errors import UsageFailure
 from mcp_stdio.log import Handler
 
@@ -211,11 +213,13 @@ def test_a_closed_reader_and_a_closed_descriptor_harm_nobody() -> None:
     Handler(writer, logging.DEBUG, "%(message)s").handle(record("x"))
 
 
-def run(code: str, *, stderr: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
+def run(
+    code: str, *, stderr: int = subprocess.PIPE, threads: bool = False
+) -> subprocess.CompletedProcess[str]:
     """A process of its own, for `setup` is for the whole process."""
     return subprocess.run(
         [sys.executable, "-c", f"import logging, sys, warnings\nfrom mcp_stdio import log\n{code}"],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), THREADS: str(int(threads))},
         stdout=subprocess.PIPE,
         stderr=stderr,
         text=True,
@@ -334,3 +338,106 @@ def test_a_process_whose_standard_error_nobody_reads_lives() -> None:
     os.close(reader)
     os.close(writer)
     assert (done.returncode, done.stdout) == (0, "alive")
+
+
+def test_a_thread_writes_whole_lines_in_order_and_all_before_the_exit() -> None:
+    done = run(
+        "from mcp_stdio.descriptors import outlet\n"
+        "log.setup(0)\n"
+        "for n in range(100): logging.getLogger('mcp_stdio').warning('line %d', n)\n"
+        "outlet(2).write(b'the end')",
+        threads=True,
+    )
+    expected = [f"mcp-stdio: warning: line {number}" for number in range(100)]
+    assert done.stderr.splitlines() == [*expected, "the end"]
+    assert done.returncode == 0
+
+
+def test_a_thread_writes_what_is_said_without_a_log() -> None:
+    done = run("from mcp_stdio.descriptors import outlet\noutlet(2).write(b'x')", threads=True)
+    assert (done.returncode, done.stderr) == (0, "x")
+
+
+@posix
+def test_a_thread_that_nobody_reads_keeps_the_process_neither_waiting_nor_alive() -> None:
+    reader, writer = os.pipe()
+    done = run(
+        "import os\nlog.setup(2)\n"
+        "for n in range(2000): logging.getLogger('mcp_stdio').warning('%d %s', n, 'x' * 1000)\n"
+        "os.write(1, b'alive')",
+        stderr=writer,
+        threads=True,
+    )
+    os.close(writer)
+    with open(reader, "rb") as file:
+        lines = file.read().splitlines()
+    assert (done.returncode, done.stdout) == (0, "alive")
+    assert lines[0].startswith(b"mcp-stdio: warning: 0 xxx")
+
+
+@posix
+def test_a_thread_that_is_read_again_tells_how_many_lines_were_dropped() -> None:
+    """Only whole lines are dropped, wherever the queue was full, and no more than it is kept."""
+    reader, writer = os.pipe()
+    code = (
+        "import os\nlog.setup(0)\n"
+        "for n in range(2000): logging.getLogger('mcp_stdio').warning('%d %s', n, 'x' * 1000)\n"
+        "os.write(1, b'full')\n"
+        "sys.stdin.read()\n"
+        "logging.getLogger('mcp_stdio').warning('again')"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", f"import logging, sys\nfrom mcp_stdio import log\n{code}"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), THREADS: "1"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=writer,
+    ) as child:
+        os.close(writer)
+        # Whatever is waited for below ends with the child.
+        bound = threading.Timer(60, child.kill)
+        bound.start()
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert child.stdout.read(4) == b"full"
+        received = b""
+        while len(received) < MAX_QUEUED:
+            data = os.read(reader, 65536)
+            assert data
+            received += data
+        child.stdin.close()
+        with open(reader, "rb") as file:
+            received += file.read()
+        assert child.wait() == 0
+        bound.cancel()
+    expected = 0
+    said = 0
+    *lines, last = received.splitlines()
+    for each in lines:
+        dropped = re.fullmatch(rb"mcp-stdio: (\d+) earlier lines were dropped", each)
+        if dropped:
+            expected += int(dropped[1])
+        else:
+            assert each == b"mcp-stdio: warning: %d %s" % (expected, b"x" * 1000)
+            expected += 1
+            said += 1
+    assert (expected, last) == (2000, b"mcp-stdio: warning: again")
+    assert said * 1000 < 3 * MAX_QUEUED
+
+
+@posix
+@pytest.mark.parametrize("end", ["2>&-", "2>/dev/full", "2>/dev/null", "2</dev/null"])
+def test_a_thread_with_a_useless_standard_error_harms_nobody(end: str) -> None:
+    code = (
+        "import logging, os\nfrom mcp_stdio import log\nlog.setup(2)\n"
+        "for n in range(1000): logging.getLogger('mcp_stdio').warning('x' * 1000)\n"
+        "os.write(1, b'alive')"
+    )
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$0" -c "$1" {end}', sys.executable, code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), THREADS: "1"},
+        stdout=subprocess.PIPE,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == b"alive"

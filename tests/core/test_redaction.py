@@ -70,6 +70,12 @@ def test_a_trivially_short_value_is_not_protected(secret: str) -> None:
     assert redactor.redact("abc abc") == "abc abc"
 
 
+def test_a_word_that_a_server_sets_is_not_protected(redactor: Redactor) -> None:
+    redactor.protect_passing("english")
+    redactor.protect_passing("englishA")
+    assert redactor.redact("in english, englishA") == "in english, ***"
+
+
 def test_white_space_around_a_secret_is_not_part_of_it() -> None:
     redactor = Redactor()
     redactor.protect(" token-1\n")

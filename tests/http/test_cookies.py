@@ -8,6 +8,7 @@ import pytest
 
 from mcp_stdio.http import Headers
 from mcp_stdio.http.cookies import MAX_COOKIES, Cookies
+from mcp_stdio.http.fields import fields
 from mcp_stdio.http.url import Url
 
 URL = Url.parse("https://mcp.example.com/mcp")
@@ -87,10 +88,20 @@ def test_a_foreign_domain_is_not_accepted() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["", ";", "=", "a", "\u00e9=\u00e9", "a=1; Expires=tomorrow", "a=" * 999]
+    "line",
+    ["", ";", "=", "a", "\u00e9=\u00e9", "a=1; Expires=tomorrow", "a=1; Path=/\u00e9", "a=" * 999],
 )
 def test_odd_cookies_do_no_harm(line: str) -> None:
     after(line).header(URL)
+
+
+@pytest.mark.parametrize("octets", [b"\xff\x80", "caf\u00e9".encode(), "\u00e0".encode(), b"\xa0"])
+def test_a_cookie_goes_back_byte_for_byte(octets: bytes) -> None:
+    cookies = Cookies()
+    cookies.store(URL, Headers([(b"Set-Cookie", b"a=" + octets + b"; Path=/")]))
+    cookie = cookies.header(URL)
+    assert cookie is not None
+    assert (b"Cookie", b"a=" + octets) in fields("GET", URL, [("Cookie", cookie)], 0)
 
 
 def test_there_is_an_end_to_how_many_are_kept() -> None:

@@ -19,6 +19,7 @@ from mcp_stdio.errors import ConnectionLost, ProxyFailure, TlsFailure, Unreachab
 from mcp_stdio.http import Head, Request
 from mcp_stdio.http.body import read_body
 from mcp_stdio.http.client import Client, open_client
+from mcp_stdio.http.journey import Journey
 from mcp_stdio.http.proxied import Proxied
 from mcp_stdio.http.tls import context
 from mcp_stdio.http.url import Url
@@ -225,6 +226,78 @@ async def test_a_407_of_the_server_itself_is_its_answer(
     setenv(HTTP_PROXY=proxy.url, NO_PROXY="127.0.0.1")
     async with opened(server) as client:
         assert (await ask(client, server.url())).status == 407
+
+
+async def test_a_407_through_a_tunnel_is_the_server_s_answer(
+    setenv: Setenv,
+    nursery: trio.Nursery,
+    proxy: ForwardProxy,
+    server_context: ssl.SSLContext,
+    authority_file: Path,
+) -> None:
+    answer = b"HTTP/1.1 407 Odd\r\nContent-Length: 0\r\n\r\n"
+    server = await nursery.start(serve, answering(answer), server_context)
+    setenv(HTTPS_PROXY=proxy.url)
+    async with opened(server, Tls(cacert=str(authority_file))) as client:
+        for _ in range(2):  # the second time through the tunnel that is there
+            assert (await ask(client, server.url())).status == 407
+    assert len(proxy.asked) == 1
+
+
+async def test_only_an_http_proxy_reads_requests() -> None:
+    url = Url.parse("http://example.com/")
+    for event, is_forwarded in (
+        ("connection.connect_tcp.started", True),
+        ("socks.connect_tcp.started", False),
+    ):
+        journey = Journey(url, 1, {})
+        assert not journey.is_forwarded
+        await journey.trace(event, {"host": "proxy", "port": 1080})
+        assert (journey.proxy, journey.is_forwarded) == ("proxy:1080", is_forwarded)
+
+
+async def test_whether_a_request_was_sent(setenv: Setenv, nursery: trio.Nursery) -> None:
+    is_there = trio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        is_there.set()
+        await peer.hung_up()
+
+    server = await nursery.start(serve, script)
+    setenv(HTTP_PROXY=str(server.url("")))
+    url = Url.parse("http://example.com/")
+    async with opened(url) as client:
+        exchange = await client.send(Request("POST", url, (), b"{}"))
+        was_sent = [exchange.was_sent]
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as inner:
+                inner.start_soon(exchange.head)
+                await is_there.wait()
+                was_sent.append(exchange.was_sent)
+                scope.cancel()
+        await exchange.aclose()
+        was_sent.append(exchange.was_sent)
+    assert was_sent == [False, True, True]
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_request_that_waits_for_its_tunnel_was_not_sent(
+    setenv: Setenv, nursery: trio.Nursery
+) -> None:
+    proxy = ForwardProxy(is_mute=True)
+    await nursery.start(proxy.serve)
+    setenv(HTTPS_PROXY=proxy.url)
+    url = Url.parse("https://example.com/")
+    async with opened(url, connect=0.2) as client:
+        exchange = await client.send(Request("POST", url, (), b"{}"))
+        with pytest.raises(ProxyFailure):
+            await exchange.head()
+        assert not exchange.was_sent
+        await exchange.aclose()
+        assert not exchange.was_sent
+    assert proxy.asked
+    nursery.cancel_scope.cancel()
 
 
 async def test_an_unreachable_server_behind_a_tunnel(setenv: Setenv, proxy: ForwardProxy) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from mcp_stdio.http.url import Origin, Url, user_information
+from mcp_stdio.http.url import Origin, Url, secrets_in, user_information
 
 
 @pytest.mark.parametrize(
@@ -78,6 +78,39 @@ def test_loopback(host: str, is_loopback: bool) -> None:
 def test_what_is_printed_of_a_url_has_neither_query_nor_user() -> None:
     url = Url.parse("https://user:secret@h:1/path?token=secret#secret")
     assert url.public == "https://h:1/path"
+
+
+@pytest.mark.parametrize(
+    "path, public",
+    [
+        ("/api/mcp/s/k3yAbCdEfGhIjKlMnOpQ/mcp", "/api/mcp/s/***/mcp"),
+        ("/k3yAbCdEfGhIjKlMnOpQ", "/***"),
+        ("/a%2Db/k3yAbCdEfGhIjKlMnOp/", "/a%2Db/k3yAbCdEfGhIjKlMnOp/"),
+        ("/organisations-and-their-members/mcp", "/organisations-and-their-members/mcp"),
+        ("/20250618202506182025/mcp", "/20250618202506182025/mcp"),
+        ("/%E6%97%A5%E6%9C%AC%E8%AA%9E1/mcp", "/%E6%97%A5%E6%9C%AC%E8%AA%9E1/mcp"),
+    ],
+)
+def test_what_is_printed_of_a_path_has_no_key(path: str, public: str) -> None:
+    assert Url.parse(f"https://h{path}").public == f"https://h{public}"
+
+
+@pytest.mark.parametrize(
+    "text, secrets",
+    [
+        ("https://h:8443/mcp?a=short", set()),
+        ("https://us%2Fer:p%2Fw@h/", {"p%2Fw", "p/w"}),
+        ("https://to%2Fken@h/", {"to%2Fken", "to/ken"}),
+        ("https://h/s/k3yAbCdEfGhIjKlMnOpQ/mcp", {"k3yAbCdEfGhIjKlMnOpQ"}),
+        (
+            "https://h/s/k3yAbCdEfGhIjKlMnOpQ%2F",
+            {"k3yAbCdEfGhIjKlMnOpQ%2F", "k3yAbCdEfGhIjKlMnOpQ/"},
+        ),
+        ("https://h/?a=long%2Fvalue&longer-value", {"long%2Fvalue", "long/value", "longer-value"}),
+    ],
+)
+def test_the_secrets_of_a_url(text: str, secrets: set[str]) -> None:
+    assert set(secrets_in(text)) == secrets
 
 
 @pytest.mark.parametrize(

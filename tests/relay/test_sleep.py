@@ -14,7 +14,7 @@ from mcp_stdio.http.direct import Direct
 from mcp_stdio.http.url import Url
 from mcp_stdio.jsonrpc import Message
 from mcp_stdio.relay import WATCH_INTERVAL
-from mcp_stdio.sleep import SLEPT, SleepDetector
+from mcp_stdio.sleep import INTERVAL, SLEPT, SleepDetector
 from mcp_stdio.upstream import Call
 from tests.process import INITIALIZE
 from tests.relay.rig import FakeLane, FakeUpstream, relaying
@@ -55,6 +55,21 @@ async def test_a_slow_drift_is_no_sleep() -> None:
     for _ in range(100):
         clock.ahead += SLEPT / 10
         assert not detector.has_slept()
+
+
+@pytest.mark.parametrize("interval", [INTERVAL, 60])
+async def test_a_late_look_is_a_sleep_where_both_clocks_go_on(
+    interval: float, mock_clock: trio.testing.MockClock
+) -> None:
+    """Windows counts a standby in trio's clock too."""
+    detector = SleepDetector(trio.current_time, interval)
+    for late, has_slept in ((0, False), (SLEPT - 1, False), (SLEPT + 1, True), (0, False)):
+        mock_clock.jump(interval + late)
+        assert detector.has_slept() == has_slept
+
+
+def test_the_relay_looks_as_often_as_the_detector_supposes() -> None:
+    assert WATCH_INTERVAL <= INTERVAL
 
 
 async def test_the_first_line_after_a_sleep_finds_no_old_connection() -> None:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from mcp_stdio.stdio import THREADS
+from mcp_stdio.descriptors import THREADS
 
 
 @pytest.fixture(params=["loop", "threads"])

@@ -9,19 +9,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import unquote, urlsplit
 
 from mcp_stdio.cli import headers
 from mcp_stdio.cli.headers import AUTHORIZATION, Credential
 from mcp_stdio.cli.options import SEE_HELP, Arguments
 from mcp_stdio.config import Config, Tls
 from mcp_stdio.errors import UsageFailure, quote
-from mcp_stdio.http.url import Url, user_information
+from mcp_stdio.http.url import Url, secrets_in, user_information
 
 COMMANDS = ("test", "demo")
-MIN_QUERY_SECRET = 8
-"""Characters of a value in the URL's query from which on it may be a secret and not a word."""
-
 COMMANDS_TO_COME = ("login", "logout", "status", "config")
 
 
@@ -224,13 +220,4 @@ def _secrets(url: str, sent: headers.Headers) -> Iterator[str]:
         yield value
         if _is_credential(name):
             yield value.partition(" ")[2]
-    if user := user_information(url):
-        # Without a password the name is the token.
-        parts = urlsplit(url)
-        yield user[1] or user[0]
-        yield parts.password or parts.username or ""
-    for part in urlsplit(url).query.split("&"):
-        value = part.partition("=")[2] or part
-        if len(value) >= MIN_QUERY_SECRET:
-            yield value
-            yield unquote(value)
+    yield from secrets_in(url)

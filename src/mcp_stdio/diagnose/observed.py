@@ -89,6 +89,10 @@ class _ObservedExchange(Exchange):
         self._exchange = exchange
         self._observed = observed
 
+    @property
+    def was_sent(self) -> bool:
+        return self._exchange.was_sent
+
     async def head(self) -> Head:
         with self._observed.looking():
             head = await self._exchange.head()

@@ -69,6 +69,14 @@ class Head:
 class Exchange(ABC):
     """One request that has left, and its response. Always `aclose` it."""
 
+    @property
+    def was_sent(self) -> bool:
+        """Whether a byte of the request may have left; once True, it stays so.
+
+        Where `send` has sent it, always. False only on a lane that sends no sooner than `head`.
+        """
+        return True
+
     @abstractmethod
     async def head(self) -> Head:
         """Wait for the final response head. Raises ConnectionLost, BadAnswer.

@@ -167,8 +167,14 @@ class _Exchange(Exchange):
         self._request = request
         self._sent = request
         self._inner: Exchange | None = None
+        self._was_sent = False
         self._head: Head | None = None
         self._decoder: content.Decoder | None = None
+
+    @property
+    def was_sent(self) -> bool:
+        """Whether a byte may have left, be it to a URL that has redirected the request since."""
+        return self._was_sent or (self._inner is not None and self._inner.was_sent)
 
     async def send(self, request: Request) -> None:
         """Send the request, or what has become of it."""
@@ -265,6 +271,7 @@ class _Exchange(Exchange):
     async def aclose(self) -> None:
         """End the exchange."""
         if self._inner is not None:
+            self._was_sent = self.was_sent
             inner, self._inner = self._inner, None
             await inner.aclose()
 

@@ -35,22 +35,22 @@ class Cookies:
             return
         # Not at the top: they cost more to import than the rest of this package, and most
         # servers never set a cookie.
-        from email.message import Message
         from http.cookiejar import CookieJar
         from urllib.request import Request
 
         jar = self._jars.setdefault(url.origin, CookieJar())
-        message = Message()
-        for line in lines:
-            message.add_header("Set-Cookie", line)
         if len(jar) + len(lines) > MAX_COOKIES:
             jar.clear()
-        jar.extract_cookies(_Response(message), Request(str(url)))  # type: ignore[arg-type]
+        jar.extract_cookies(_Response(lines), Request(str(url)))  # type: ignore[arg-type]
         for cookie in jar:
-            protect_passing(cookie.value or "")
+            # As it may be shown: a header is read as Latin-1.
+            protect_passing(_octets(cookie.value or "").decode("latin-1"))
 
     def header(self, url: Url) -> str | None:
-        """The value of a `Cookie` header for a request to `url`; None where there is none."""
+        """The value of a `Cookie` header for a request to `url`; None where there is none.
+
+        Bytes beyond ASCII are in it as `surrogateescape` has them, to go back as they came.
+        """
         jar = self._jars.get(url.origin)
         if jar is None:
             return None
@@ -62,10 +62,24 @@ class Cookies:
 
 
 class _Response:
-    """What a `CookieJar` asks of a response."""
+    """What a `CookieJar` asks of a response and of its headers."""
 
-    def __init__(self, message: object) -> None:
-        self._message = message
+    def __init__(self, lines: list[str]) -> None:
+        self._lines = [_transparent(line) for line in lines]
 
-    def info(self) -> object:
-        return self._message
+    def info(self) -> _Response:
+        return self
+
+    def get_all(self, name: str, default: list[str]) -> list[str]:
+        return self._lines if name.lower() == "set-cookie" else default
+
+
+def _transparent(line: str) -> str:
+    # The jar strips white space, for which it takes parts of characters in UTF-8 when they are
+    # read as Latin-1; it takes none of these surrogates for any. It cannot have them in a path.
+    pair, semicolon, attributes = line.partition(";")
+    return pair.encode("latin-1").decode("ascii", "surrogateescape") + semicolon + attributes
+
+
+def _octets(value: str) -> bytes:
+    return value.encode("utf-8", "surrogateescape")

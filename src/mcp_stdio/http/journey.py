@@ -11,7 +11,7 @@ from __future__ import annotations
 import ssl
 from enum import Enum
 from math import inf
-from typing import Any
+from typing import Any, NamedTuple
 
 import h11
 import httpx
@@ -56,10 +56,17 @@ class _Stage(Enum):
     SENT = "a byte of the request may have left"
 
 
+class Proxy(NamedTuple):
+    """The proxy for an origin. Through SOCKS, it tunnels for http as well."""
+
+    address: str
+    is_socks: bool
+
+
 class Journey:
     """Where one request is, as httpcore's trace events tell, and what a failure there means."""
 
-    def __init__(self, url: Url, timeout_connect: float, proxies: dict[Origin, str]) -> None:
+    def __init__(self, url: Url, timeout_connect: float, proxies: dict[Origin, Proxy]) -> None:
         self._url = url
         self._timeout_connect = timeout_connect
         self._proxies = proxies
@@ -77,7 +84,19 @@ class Journey:
     @property
     def proxy(self) -> str | None:
         """Host and port of the proxy in use; None without one."""
-        return self._proxies.get(self._url.origin)
+        proxy = self._proxies.get(self._url.origin)
+        return None if proxy is None else proxy.address
+
+    @property
+    def is_forwarded(self) -> bool:
+        """Whether a proxy reads the request and may answer it itself; in a tunnel it cannot."""
+        proxy = self._proxies.get(self._url.origin)
+        return proxy is not None and self._url.scheme == "http" and not proxy.is_socks
+
+    @property
+    def was_sent(self) -> bool:
+        """Whether a byte of the request may have left."""
+        return self._stage is _Stage.SENT
 
     @property
     def _where(self) -> str:
@@ -99,7 +118,7 @@ class Journey:
         match event:
             case "connection.connect_tcp.started" | "socks.connect_tcp.started":
                 self._stage = _Stage.TCP
-                self._connects_to(info["host"], info["port"])
+                self._connects_to(info["host"], info["port"], is_socks=event.startswith("socks."))
             case "connection.connect_tcp.complete" | "socks.connect_tcp.complete":
                 self._socket = info["return_value"].get_extra_info("socket")
                 keep_alive(self._socket)
@@ -122,10 +141,10 @@ class Journey:
                 # What was wrapped is read here because httpcore drops it further up.
                 self._cause = _root(info["exception"])
 
-    def _connects_to(self, host: str, port: int) -> None:
+    def _connects_to(self, host: str, port: int, *, is_socks: bool) -> None:
         if (host, port) != (self._url.host, self._url.port):
             name = f"[{host}]" if ":" in host else host
-            self._proxies[self._url.origin] = f"{name}:{port}"
+            self._proxies[self._url.origin] = Proxy(f"{name}:{port}", is_socks)
 
     def failure(self, exc: Exception) -> RelayError:
         """What an exception out of httpx means at this stage."""

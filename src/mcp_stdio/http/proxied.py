@@ -1,12 +1,12 @@
 """The lane over httpx: HTTP and SOCKS proxies as the environment names them.
 
-httpx decides which proxy applies to a request, or none; this module translates. httpx gives no
-sign between "connecting" and "answered", so `send` starts nothing, `head` does it all, and no
-request ever finds this lane ready; `journey` follows how far it has come. Each running exchange
-has an httpx client, and so a connection, of its own, and the resting ones lie in a free list as in
-`direct`: the pool inside a client looks at all its connections for each request, which made 500
-calls at once take ten seconds. Knows no MCP. Imported only when there is a proxy, because of what
-httpx costs at the start.
+httpx decides which proxy applies to a request, or none; this module translates. httpx gives no sign
+between "connecting" and "answered", so `send` starts nothing, `head` does it all, and no request
+ever finds this lane ready; `journey` follows how far it has come (`was_sent`). Each running
+exchange has an httpx client, and so a connection, of its own, and the resting ones lie in a free
+list as in `direct`: the pool inside a client looks at all its connections for each request, which
+made 500 calls at once take ten seconds. Knows no MCP. Imported only when there is a proxy, because
+of what httpx costs at the start.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mcp_stdio.http import Exchange, Head, Headers, Lane, Request
 from mcp_stdio.http.connection import FINISH_SIZE, FINISH_TIME, IDLE_LIMIT, ONE_WRITE
 from mcp_stdio.http.direct import FRESH
 from mcp_stdio.http.fields import fields
-from mcp_stdio.http.journey import Journey
+from mcp_stdio.http.journey import Journey, Proxy
 from mcp_stdio.http.url import Origin, Url
 
 
@@ -49,7 +49,7 @@ class Proxied(Lane):
         self._timeout_write = timeout_write
         self._idle: dict[Origin, deque[_Idle]] = {}
         self._spent: list[httpx.AsyncClient] = []
-        self._proxies: dict[Origin, str] = {}
+        self._proxies: dict[Origin, Proxy] = {}
 
     def is_ready(self, request: Request) -> bool:
         """Never: `send` starts nothing here, so nobody's order can depend on it."""
@@ -167,6 +167,11 @@ class _Exchange(Exchange):
         self._is_over = False
         self._failure: RelayError | None = None
 
+    @property
+    def was_sent(self) -> bool:
+        """Whether a byte of the request may have left; none has before `head` is called."""
+        return self._journey.was_sent
+
     async def head(self) -> Head:
         """Connect, send and wait for the response head.
 
@@ -186,7 +191,7 @@ class _Exchange(Exchange):
         if self._response is None:
             raise journey.took_too_long()
         head: Head = self._response.extensions["head"]
-        if head.status == 407 and journey.proxy is not None:
+        if head.status == 407 and journey.is_forwarded:
             raise journey.refused(head.status)
         self._body = self._response.aiter_raw()
         return head

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
+from mcp_stdio.redaction import HIDDEN
+
 DEFAULT_PORTS = {"http": 80, "https": 443}
+
+MIN_QUERY_SECRET = 8
+"""Characters of a value in a query from which on it may be a secret and not a word."""
+
+MIN_PATH_SECRET = 20
+"""The same for a segment of a path, if it mixes letters and digits: some servers take a key there
+(`/api/mcp/s/<key>/mcp`)."""
 
 _HOST = re.compile(r"[a-z0-9._~-]+|[0-9a-f:.]*:[0-9a-f:.]*")
 """A host name or an IPv6 address, lower case; what else RFC 3986 allows, no resolver knows."""
@@ -85,8 +95,12 @@ class Url:
 
     @property
     def public(self) -> str:
-        """The part that may be printed: a query can hold a secret."""
-        return f"{self.scheme}://{self.authority}{self.target.partition('?')[0]}"
+        """The part that may be printed: no query, no part of the path that looks like a secret."""
+        path = "/".join(
+            HIDDEN if _is_secret(segment) else segment
+            for segment in self.target.partition("?")[0].split("/")
+        )
+        return f"{self.scheme}://{self.authority}{path}"
 
     def join(self, reference: str) -> Url:
         """The URL that `reference` (a `Location` header) denotes. Raises ValueError."""
@@ -107,3 +121,25 @@ def user_information(text: str) -> tuple[str, str] | None:
     if parts.username is None and parts.password is None:
         return None
     return unquote(parts.username or ""), unquote(parts.password or "")
+
+
+def secrets_in(text: str) -> Iterator[str]:
+    """What of a URL should not be shown, as it stands there and percent-decoded."""
+    parts = urlsplit(text)
+    # Without a password the name is the token.
+    values = [parts.password or parts.username or ""]
+    values += filter(_is_secret, parts.path.split("/"))
+    for pair in parts.query.split("&"):
+        value = pair.partition("=")[2] or pair
+        if len(value) >= MIN_QUERY_SECRET:
+            values.append(value)
+    for value in filter(None, values):
+        yield value
+        yield unquote(value)
+
+
+def _is_secret(segment: str) -> bool:
+    text = unquote(segment)
+    return (
+        len(text) >= MIN_PATH_SECRET and any(map(str.isalpha, text)) and any(map(str.isdigit, text))
+    )

@@ -14,20 +14,16 @@ import logging
 import math
 import os
 import stat
-import sys
 from collections import deque
 from typing import Protocol
 
 import trio
 
-from mcp_stdio.descriptors import outlet
+from mcp_stdio.descriptors import needs_threads, outlet
 from mcp_stdio.errors import OutputClosed
 from mcp_stdio.framing import Lines, Oversized
 from mcp_stdio.stdio.posix import OutletWriter, PollingReader
 from mcp_stdio.stdio.threads import ThreadReader, ThreadWriter
-
-THREADS = "MCP_STDIO_THREADS"
-"""Environment variable: `1` asks for the way that Windows needs, on any system."""
 
 _log = logging.getLogger(__name__)
 
@@ -56,10 +52,6 @@ class Writer(Protocol):
         """Wait for room and write; may return 0 to be asked again. Raises OSError."""
         ...
 
-    def close(self) -> None:
-        """Release what was opened for writing."""
-        ...
-
 
 class Input:
     """The lines read from a descriptor, as an async iterator that ends at the end of input.
@@ -73,7 +65,7 @@ class Input:
         self.is_regular_file = _is_regular_file(fd)
         self._reader: Reader = (
             ThreadReader(fd)
-            if _needs_threads()
+            if needs_threads()
             else PollingReader(fd, can_wait=not self.is_regular_file)
         )
         self._lines = Lines(max_size)
@@ -120,7 +112,7 @@ class Output:
         self._is_closed = False
         self._writer: Writer | None = None
         try:
-            self._writer = ThreadWriter(fd) if _needs_threads() else OutletWriter(outlet(fd))
+            self._writer = ThreadWriter(fd) if needs_threads() else OutletWriter(outlet(fd))
         except OSError:
             self._is_closed = True
 
@@ -162,12 +154,6 @@ class Output:
         if self._waiting is not None:
             self._waiting.deadline = deadline
 
-    def close(self) -> None:
-        """Write nothing more; the descriptor itself stays open."""
-        self._is_closed = True
-        if self._writer is not None:
-            self._writer.close()
-
 
 def standard_input(max_size: int) -> Input:
     """Descriptor 0; lines over `max_size` bytes come as `Oversized`."""
@@ -177,10 +163,6 @@ def standard_input(max_size: int) -> Input:
 def standard_output() -> Output:
     """Descriptor 1."""
     return Output(1)
-
-
-def _needs_threads() -> bool:
-    return sys.platform == "win32" or os.environ.get(THREADS) == "1"
 
 
 def _is_regular_file(fd: int) -> bool:

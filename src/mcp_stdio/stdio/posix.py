@@ -64,7 +64,3 @@ class OutletWriter:
         """Wait for room; writes nothing itself. Raises OSError."""
         await trio.lowlevel.wait_writable(self._outlet.fileno())
         return 0
-
-    def close(self) -> None:
-        """Release the outlet."""
-        self._outlet.close()

@@ -6,6 +6,7 @@ only, which the interpreter can abandon at exit.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -50,12 +51,15 @@ class ThreadWriter:
 
     async def push(self, data: memoryview) -> int:
         """Write some of `data`. Raises OSError. If cancelled, the thread stays behind."""
-        return await trio.to_thread.run_sync(
-            os.write, self._fd, data[:CHUNK], abandon_on_cancel=True, limiter=self._limiter
-        )
-
-    def close(self) -> None:
-        """Do nothing."""
+        try:
+            return await trio.to_thread.run_sync(
+                os.write, self._fd, data[:CHUNK], abandon_on_cancel=True, limiter=self._limiter
+            )
+        except OSError as exc:
+            if exc.errno != errno.EINVAL:
+                raise
+            # So says Windows of most pipes whose reader has gone.
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from exc
 
 
 def _set_binary(fd: int) -> None:

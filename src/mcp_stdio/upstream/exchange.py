@@ -135,8 +135,8 @@ class _Inquiry:
 
     async def _attempt(self) -> None:
         exchange = await self._messenger.post(self._message, self._link, self._call, self._patience)
-        self._was_sent = True
         head = await self._head(exchange)
+        self._was_sent = True
         self._patience.heard()
         if not 200 <= head.status < 300:
             raise await refusal(exchange, head, self._message.id)
@@ -262,7 +262,8 @@ class _Inquiry:
     async def _abandon(self) -> None:
         """Cancelled by the client or out of time: say so, then listen a moment longer (T-61)."""
         withdrawn = self._call.leave.withdrawn
-        if not self._was_sent or not (withdrawn or self._patience.ended_by_time):
+        was_sent = self._was_sent or (self._exchange is not None and self._exchange.was_sent)
+        if not was_sent or not (withdrawn or self._patience.ended_by_time):
             return
         with self._call.leave.shielded(LINGER), suppress(RelayError):
             await self._link.abandon(self._message, withdrawn)
