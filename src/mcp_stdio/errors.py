@@ -125,7 +125,7 @@ class BadAnswer(RelayError):
 
 
 class Refused(BadAnswer):
-    """An HTTP error status; `text` is the start of the body, `retry_after` the header if any."""
+    """An HTTP error status; `text` is the start of the body."""
 
     exit_code = 7
 

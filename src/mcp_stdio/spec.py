@@ -13,8 +13,6 @@ R3: Final = "2025-06-18"
 R4: Final = "2025-11-25"
 R5: Final = "2026-07-28"
 
-LEGACY_VERSIONS: Final = (R1, R2, R3, R4)
-
 INITIALIZE: Final = "initialize"
 INITIALIZED: Final = "notifications/initialized"
 CANCELLED: Final = "notifications/cancelled"

@@ -12,6 +12,7 @@ import trio
 import trio.testing
 
 from mcp_stdio.errors import ConnectionLost
+from mcp_stdio.http.connection import ONE_WRITE
 from mcp_stdio.http.direct import FRESH, Direct
 from tests.http.fetching import fetch, get, post, until
 from tests.http.raw_server import TIMEOUT, Peer, RawServer, answering, saying, serve
@@ -152,6 +153,12 @@ async def test_connections_too_old_for_one_request_serve_another(
     await fetch(lane, get(server))
     assert lane.is_ready(post(server))
     assert server.connections == 1
+
+
+async def test_a_body_of_many_writes_is_never_ready(lane: Direct, server: RawServer) -> None:
+    await fetch(lane, post(server))
+    assert lane.is_ready(post(server, b"x" * ONE_WRITE))
+    assert not lane.is_ready(post(server, b"x" * (ONE_WRITE + 1)))
 
 
 async def test_after_a_burst_the_free_list_shrinks(

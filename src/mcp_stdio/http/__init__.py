@@ -105,7 +105,7 @@ class Lane(Protocol):
     """A way to the server."""
 
     def is_ready(self, request: Request) -> bool:
-        """Whether `send` would put the request on an open connection without waiting for one."""
+        """Whether `send` would put all of the request on an open connection without waiting."""
         ...
 
     async def send(self, request: Request) -> Exchange:

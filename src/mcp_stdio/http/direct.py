@@ -22,7 +22,7 @@ import trio
 
 from mcp_stdio.errors import RelayError, UsageFailure
 from mcp_stdio.http import Exchange, Lane, Request
-from mcp_stdio.http.connection import Connection, DirectExchange
+from mcp_stdio.http.connection import ONE_WRITE, Connection, DirectExchange
 from mcp_stdio.http.dial import dial
 from mcp_stdio.http.fields import fields
 from mcp_stdio.http.url import Origin, Url
@@ -56,7 +56,8 @@ class Direct(Lane):
 
     def is_ready(self, request: Request) -> bool:
         """Whether `send` would put the request on an open connection without waiting for one."""
-        return self._ready(request) is not None
+        # A longer body would hold up those behind it.
+        return len(request.body) <= ONE_WRITE and self._ready(request) is not None
 
     async def send(self, request: Request) -> Exchange:
         """Send the request; on a ready connection its bytes leave before anything is waited for.

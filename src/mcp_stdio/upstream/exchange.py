@@ -42,9 +42,6 @@ LINGER = 1.0
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 """JSON has none (RFC 8259 section 8.1), but some servers write it and a reader may ignore it."""
 
-ONE_WRITE = 64 * 1024
-"""Bytes that a connection takes in one go; a longer message does not hold up those behind it."""
-
 
 class Messenger:
     """Sends messages to one URL under any link; `limit` bounds one message in bytes."""
@@ -91,7 +88,7 @@ class Messenger:
             is_replayable=message.method in SAFE_METHODS,
         )
         await call.turn.come()
-        if len(message.raw) > ONE_WRITE or not self.http.is_ready(request):
+        if not self.http.is_ready(request):
             call.turn.over()
         patience.hold()  # connecting has a limit of its own
         exchange = await self.http.send(request)
