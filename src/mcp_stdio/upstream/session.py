@@ -20,7 +20,6 @@ from mcp_stdio import jsonrpc, spec
 from mcp_stdio.errors import (
     AuthorizationFailed,
     BadAnswer,
-    OutputClosed,
     RelayError,
     SessionLost,
     quote,
@@ -35,6 +34,7 @@ from mcp_stdio.upstream.listening import listen
 from mcp_stdio.upstream.patience import Patience
 from mcp_stdio.upstream.questions import Questions
 from mcp_stdio.upstream.refusal import HttpRefusal
+from mcp_stdio.upstream.renewal import Renewal
 from mcp_stdio.upstream.turn import Queue
 
 log = logging.getLogger(__name__)
@@ -52,14 +52,6 @@ round trip. Some servers say nothing on it before their first event."""
 
 OWN_REQUEST = 30.0
 """Seconds that one of the relay's own requests may take in all."""
-
-
-class _Renewal:
-    """One attempt to open the session anew, awaited by all that need it."""
-
-    def __init__(self) -> None:
-        self.done = trio.Event()
-        self.failure: RelayError | None = None
 
 
 class Session:
@@ -92,7 +84,7 @@ class Session:
         self._handshake: Handshake | None = None
         self._unfinished: set[Handshake] = set()  # begun, and not there yet or failed
         self._questions: Questions[Handshake] = Questions()
-        self._renewal: _Renewal | None = None
+        self._renewal = Renewal(nursery, self._open_anew)
         self._standing: dict[tuple[str, str], Message] = {}  # log level and subscriptions
 
     @property
@@ -306,7 +298,9 @@ class Session:
                 await self._opened_over.wait()
             handshake = self._handshake
             if handshake is None:
-                await self._renewed()
+                if self._opening is None:
+                    raise _NotInitialized
+                await self._renewal.join()
                 continue
             if not handshake.ready.is_set():
                 with trio.move_on_after(INITIALIZED_GRACE) as grace:
@@ -335,7 +329,7 @@ class Session:
         handshake.lose()
         if self._handshake is handshake:
             self._handshake = None
-            self._start_renewal()
+            self._renewal.start()
 
     def _doubt(self, handshake: Handshake) -> None:
         """The session seems to be forgotten: open it anew before the next message (Q-19)."""
@@ -343,35 +337,6 @@ class Session:
         if self._handshake is handshake:
             self._handshake = None
             self._unfinished.add(handshake)  # it may well live on, and is told goodbye at the end
-
-    async def _renewed(self) -> None:
-        if self._opening is None:
-            raise _NotInitialized
-        renewal = self._renewal or self._start_renewal()
-        await renewal.done.wait()
-        if renewal.failure is not None:
-            raise renewal.failure
-
-    def _start_renewal(self) -> _Renewal:
-        self._renewal = renewal = _Renewal()
-        self._nursery.start_soon(self._renew, renewal)
-        return renewal
-
-    async def _renew(self, renewal: _Renewal) -> None:
-        try:
-            await self._open_anew()
-        except RelayError as failure:
-            log.warning("could not open the session anew: %s", failure)
-            renewal.failure = failure
-        except OutputClosed:
-            raise
-        except Exception:
-            log.exception("could not open the session anew")
-            renewal.failure = RelayError("internal error while opening the session anew")
-        finally:
-            if self._renewal is renewal:
-                self._renewal = None
-            renewal.done.set()
 
     async def _open_anew(self) -> None:
         assert self._opening is not None

@@ -1,0 +1,62 @@
+"""One attempt shared by all that need its outcome, and made anew by the next one when it failed.
+
+Many requests notice at the same time that the session is gone; it is opened again once, in a task
+that belongs to none of them, so that none of them can take it away from the others (T-44).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from mcp_stdio.errors import OutputClosed, RelayError
+
+log = logging.getLogger(__name__)
+
+
+class _Attempt:
+    def __init__(self) -> None:
+        self.done = trio.Event()
+        self.failure: RelayError | None = None
+
+
+class Renewal:
+    """Runs `open_anew` in `nursery`, at most once at a time."""
+
+    def __init__(self, nursery: trio.Nursery, open_anew: Callable[[], Awaitable[None]]) -> None:
+        self._nursery = nursery
+        self._open_anew = open_anew
+        self._attempt: _Attempt | None = None
+
+    def start(self) -> None:
+        """Begin an attempt of its own; one that runs was begun for an earlier loss."""
+        self._attempt = attempt = _Attempt()
+        self._nursery.start_soon(self._run, attempt)
+
+    async def join(self) -> None:
+        """Wait for the attempt under way, or for a new one. Raises the RelayError it ended in."""
+        if self._attempt is None:
+            self.start()
+        attempt = self._attempt
+        assert attempt is not None
+        await attempt.done.wait()
+        if attempt.failure is not None:
+            raise attempt.failure
+
+    async def _run(self, attempt: _Attempt) -> None:
+        try:
+            await self._open_anew()
+        except RelayError as failure:
+            log.warning("could not open the session anew: %s", failure)
+            attempt.failure = failure
+        except OutputClosed:
+            raise
+        except Exception:
+            log.exception("could not open the session anew")
+            attempt.failure = RelayError("internal error while opening the session anew")
+        finally:
+            if self._attempt is attempt:
+                self._attempt = None
+            attempt.done.set()
