@@ -18,7 +18,7 @@ import mcp_stdio
 PACKAGE = Path(mcp_stdio.__file__).parent
 ROOT = Path(__file__).parent.parent
 
-CORE = {"config", "errors", "framing", "jsonrpc", "redaction", "retry", "spec", "sse"}
+CORE = {"config", "errors", "framing", "jsonrpc", "redaction", "retry", "spec", "splice", "sse"}
 """Plain synchronous Python: bytes and values in, values out."""
 
 MAY_IMPORT: dict[str, set[str]] = {
@@ -26,8 +26,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": set(),
     "redaction": set(),
     "retry": set(),
+    "splice": set(),
     "errors": {"redaction"},
-    "jsonrpc": {"errors", "redaction"},
+    "jsonrpc": {"errors", "redaction", "splice"},
     "spec": {"jsonrpc"},
     "sse": {"errors"},
     "framing": {"errors", "jsonrpc"},
@@ -37,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "stdio": {"descriptors", "errors", "framing", "jsonrpc", "log"},
     "http": {"config", "errors", "log", "redaction"},
     "upstream": {"errors", "http", "jsonrpc", "log", "redaction", "retry", "spec", "sse"},
-    "shaping": {"errors", "jsonrpc", "spec", "upstream"},
+    "shaping": {"errors", "jsonrpc", "spec", "splice", "upstream"},
     "in_flight": {"errors", "jsonrpc", "spec", "upstream"},
     "sleep": set(),
     # top

@@ -10,13 +10,15 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from mcp_stdio import splice
 from mcp_stdio.errors import RelayError
 from mcp_stdio.redaction import redact
+from mcp_stdio.splice import PATIENT_DECODER, STRICT_DECODER
 
 Id = str | int
 
@@ -93,7 +95,17 @@ class Message:
 
     def with_id(self, id: Id) -> Message:
         """The same message under another id; every other byte stays (T-15, minted ids)."""
-        return parse(replace_member(self.raw, "id", encode(id)))
+        return self.edited(lambda text: splice.put(text, splice.encode(id), "id"))
+
+    def edited(self, change: Callable[[str], str]) -> Message:
+        """The message that `change` makes of the text of this one, as a rule with `splice`.
+
+        Raises NotAMessage when that is none, or is nested too deeply to be looked into.
+        """
+        try:
+            return parse(change(self.raw.decode()).encode())
+        except RecursionError:
+            raise NotAMessage(PARSE_ERROR, "nested too deeply") from None
 
 
 def same_id(one: Id | None, other: Id | None) -> bool:
@@ -134,7 +146,10 @@ def split(raw: bytes) -> list[bytes]:
     if not isinstance(value, list) or not value:
         raise NotAMessage(INVALID_REQUEST, "an empty array is not a message")
     text = raw.decode()
-    return [text[start:end].encode() for start, end in array_spans(text)]
+    try:
+        return [text[start:end].encode() for start, end in splice.elements(text)]
+    except RecursionError:
+        raise NotAMessage(PARSE_ERROR, "nested too deeply") from None
 
 
 def is_batch(raw: bytes) -> bool:
@@ -148,24 +163,23 @@ def mint_ids() -> Iterator[str]:
     return (f"{prefix}-{number}" for number in itertools.count(1))
 
 
-def encode(value: Any) -> bytes:
-    """JSON for something we made ourselves: compact, ASCII."""
-    return json.dumps(value, separators=(",", ":")).encode()
+def _encode(value: Any) -> bytes:
+    return splice.encode(value).encode()
 
 
 def request(id: Id, method: str, params: Mapping[str, Any] | None = None) -> Message:
     """A request of our own."""
-    return parse(encode({"jsonrpc": "2.0", "id": id, "method": method} | _params(params)))
+    return parse(_encode({"jsonrpc": "2.0", "id": id, "method": method} | _params(params)))
 
 
 def notification(method: str, params: Mapping[str, Any] | None = None) -> Message:
     """A notification of our own."""
-    return parse(encode({"jsonrpc": "2.0", "method": method} | _params(params)))
+    return parse(_encode({"jsonrpc": "2.0", "method": method} | _params(params)))
 
 
 def result(id: Id, value: Mapping[str, Any]) -> Message:
     """A response we give in the server's place."""
-    return parse(encode({"jsonrpc": "2.0", "id": id, "result": value}))
+    return parse(_encode({"jsonrpc": "2.0", "id": id, "result": value}))
 
 
 def error(id: Id | None, code: int, text: str, data: Mapping[str, Any] | None = None) -> Message:
@@ -174,7 +188,7 @@ def error(id: Id | None, code: int, text: str, data: Mapping[str, Any] | None = 
     if id is not None:
         body["id"] = id
     body["error"] = {"code": code, "message": text} | ({"data": data} if data else {})
-    return parse(encode(body))
+    return parse(_encode(body))
 
 
 def failure(id: Id, cause: RelayError) -> Message:
@@ -188,80 +202,13 @@ def failure(id: Id, cause: RelayError) -> Message:
     return error(id, cause.code, redact(str(cause)), data)
 
 
-def object_spans(text: str, start: int = 0) -> dict[str, tuple[int, int]]:
-    """Where the value of each member of the object at `start` begins and ends in `text`.
-
-    `text` must be valid JSON there. Of a name given twice the last one counts, as in `json`.
-    """
-    return {name: (value, end) for name, _, value, end in _members(text, start)}
-
-
-def array_spans(text: str, start: int = 0) -> list[tuple[int, int]]:
-    """Where each element of the array at `start` begins and ends; `text` must be valid JSON."""
-    spans: list[tuple[int, int]] = []
-    at = _skip(text, _skip(text, start) + 1)
-    while text[at] != "]":
-        _, end = _PATIENT_DECODER.raw_decode(text, at)
-        spans.append((at, end))
-        at = _skip(text, end)
-        if text[at] == ",":
-            at = _skip(text, at + 1)
-    return spans
-
-
-def replace_member(raw: bytes, name: str, value: bytes) -> bytes:
-    """The object `raw` with member `name` set to the JSON `value`, all other bytes kept."""
-    text = raw.decode()
-    span = object_spans(text).get(name)
-    if span is None:
-        brace = text.index("{") + 1
-        comma = "" if text[_skip(text, brace)] == "}" else ","
-        return f'{text[:brace]}"{name}":{value.decode()}{comma}{text[brace:]}'.encode()
-    return f"{text[: span[0]]}{value.decode()}{text[span[1] :]}".encode()
-
-
-def remove_member(raw: bytes, name: str) -> bytes:
-    """The object `raw` without member `name`, all other bytes kept."""
-    text = raw.decode()
-    members = _members(text, 0)
-    for index, (key, start, _, end) in reversed(list(enumerate(members))):
-        if key == name:
-            if index + 1 < len(members):
-                end = members[index + 1][1]
-            elif index > 0:
-                start = members[index - 1][3]
-            text = text[:start] + text[end:]
-            del members[index]
-    return text.encode()
-
-
-class _Endless(str):
-    """An integer of more digits than Python converts; kept as its spelling."""
-
-
-def _refuse_constant(spelling: str) -> None:
-    raise ValueError(f"{spelling} is not JSON")
-
-
-def _integer(digits: str) -> int | _Endless:
-    try:
-        return int(digits)
-    except ValueError:
-        return _Endless(digits)
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
-# Only used when the first one stumbled over a huge number: a Python call for each integer is slow.
-_PATIENT_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_integer)
-
-
 def _load(raw: bytes) -> Any:
     try:
         text = raw.decode()
     except UnicodeDecodeError as exc:
         raise NotAMessage(PARSE_ERROR, f"not valid UTF-8 at byte {exc.start}") from None
     try:
-        return _DECODER.decode(text)
+        return STRICT_DECODER.decode(text)
     except json.JSONDecodeError as exc:
         raise NotAMessage(PARSE_ERROR, f"not valid JSON: {exc.msg} at {exc.pos}") from None
     except RecursionError:
@@ -269,7 +216,7 @@ def _load(raw: bytes) -> Any:
     except ValueError:
         pass
     try:
-        return _PATIENT_DECODER.decode(text)
+        return PATIENT_DECODER.decode(text)
     except RecursionError:
         raise NotAMessage(PARSE_ERROR, "nested too deeply") from None
     except ValueError as exc:
@@ -321,34 +268,6 @@ def _one_line(raw: bytes) -> bytes:
     if b"\n" in raw or b"\r" in raw:
         return raw.replace(b"\r", b" ").replace(b"\n", b" ").strip()
     return raw
-
-
-def _members(text: str, start: int) -> list[tuple[str, int, int, int]]:
-    """Name, start of the name, start and end of the value of each member of an object.
-
-    Raises NotAMessage for what could only be parsed with a few calls less around it.
-    """
-    members: list[tuple[str, int, int, int]] = []
-    at = _skip(text, _skip(text, start) + 1)
-    try:
-        while text[at] != "}":
-            begin = at
-            name, at = _PATIENT_DECODER.raw_decode(text, at)
-            value = _skip(text, _skip(text, at) + 1)
-            _, end = _PATIENT_DECODER.raw_decode(text, value)
-            members.append((name, begin, value, end))
-            at = _skip(text, end)
-            if text[at] == ",":
-                at = _skip(text, at + 1)
-    except RecursionError:
-        raise NotAMessage(PARSE_ERROR, "nested too deeply") from None
-    return members
-
-
-def _skip(text: str, at: int) -> int:
-    while text[at] in " \t\r\n":
-        at += 1
-    return at
 
 
 def _params(params: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 
-from mcp_stdio import jsonrpc
+from mcp_stdio import splice
 from mcp_stdio.errors import RelayError
 from mcp_stdio.jsonrpc import Message
 from mcp_stdio.spec import LISTS
-from mcp_stdio.upstream import Call, Upstream
+from mcp_stdio.upstream import Call, Upstream, ask
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class MergedPages:
         if items is None or "cursor" in message.params:
             await self._upstream.send(message, call)
             return
-        first = await self._page(message, call)
+        first = await ask(self._upstream, message, call)
         if first is not None:
             await call.emit(await self._merged(first, message, items, call))
 
@@ -57,20 +57,6 @@ class MergedPages:
     async def aclose(self) -> None:
         """See `Upstream.aclose`."""
         await self._upstream.aclose()
-
-    async def _page(self, request: Message, call: Call) -> Message | None:
-        """The response to a request; what else comes back meanwhile goes on to the client."""
-        page: Message | None = None
-
-        async def take(message: Message) -> None:
-            nonlocal page
-            if message.is_response:
-                page = message
-            else:
-                await call.emit(message)
-
-        await self._upstream.send(request, call.emitting(take))
-        return page
 
     async def _merged(self, first: Message, request: Message, items: str, call: Call) -> Message:
         merged = _Pages(first, items)
@@ -85,7 +71,8 @@ class MergedPages:
                 log.warning("`%s` has more than %d pages", request.method, MAX_PAGES)
                 break
             try:
-                page = await self._page(_next_request(request, next(self._ids), cursor), call)
+                following = _next_request(request, next(self._ids), cursor)
+                page = await ask(self._upstream, following, call)
             except RelayError as exc:
                 log.warning("a further page of `%s` is missing: %s", request.method, exc)
                 break
@@ -127,23 +114,21 @@ class _Pages:
         """The first page with all items in it, and the cursor of what is still missing."""
         if len(self._parts) < 2:
             return self._first
-        text = self._first.raw.decode()
-        start, end = _items_span(text, self._items)
         array = f"[{','.join(filter(None, self._parts))}]"
-        merged = f"{text[:start]}{array}{text[end:]}"
-        result_start, result_end = jsonrpc.object_spans(merged)["result"]
-        result = merged[result_start:result_end].encode()
-        if self.next_cursor is None:
-            result = jsonrpc.remove_member(result, "nextCursor")
-        else:
-            result = jsonrpc.replace_member(result, "nextCursor", jsonrpc.encode(self.next_cursor))
-        return jsonrpc.parse(merged[:result_start].encode() + result + merged[result_end:].encode())
+
+        def merge(text: str) -> str:
+            text = splice.put(text, array, "result", self._items)
+            if self.next_cursor is None:
+                return splice.drop(text, "result", "nextCursor")
+            return splice.put(text, splice.encode(self.next_cursor), "result", "nextCursor")
+
+        return self._first.edited(merge)
 
     def _part(self, page: Message) -> str:
         """The items of a page as they stand in its bytes, without the brackets."""
-        text = page.raw.decode()
-        start, end = _items_span(text, self._items)
-        return text[start + 1 : end - 1].strip()
+        array = splice.get(page.raw.decode(), "result", self._items)
+        assert array is not None
+        return array[1:-1].strip()
 
 
 def _has_items(page: Message, items: str) -> bool:
@@ -156,21 +141,10 @@ def _next_cursor(page: Message) -> str | None:
 
 
 def _next_request(request: Message, id: str, cursor: str) -> Message:
-    params = _member(request.raw, "params") if request.params else b"{}"
-    if isinstance(request.params.get("_meta"), dict):
+    def change(text: str) -> str:
         # A progress token belongs to one request only (T-64); the rest of `_meta` goes along.
-        meta = jsonrpc.remove_member(_member(params, "_meta"), "progressToken")
-        params = jsonrpc.replace_member(params, "_meta", meta)
-    params = jsonrpc.replace_member(params, "cursor", jsonrpc.encode(cursor))
-    return jsonrpc.parse(jsonrpc.replace_member(request.raw, "params", params)).with_id(id)
+        text = splice.drop(text, "params", "_meta", "progressToken")
+        text = splice.put(text, splice.encode(cursor), "params", "cursor")
+        return splice.put(text, splice.encode(id), "id")
 
-
-def _member(raw: bytes, name: str) -> bytes:
-    text = raw.decode()
-    start, end = jsonrpc.object_spans(text)[name]
-    return text[start:end].encode()
-
-
-def _items_span(text: str, items: str) -> tuple[int, int]:
-    result_start, _ = jsonrpc.object_spans(text)["result"]
-    return jsonrpc.object_spans(text, result_start)[items]
+    return request.edited(change)

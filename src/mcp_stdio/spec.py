@@ -13,6 +13,9 @@ R3: Final = "2025-06-18"
 R4: Final = "2025-11-25"
 R5: Final = "2026-07-28"
 
+HANDSHAKE_VERSIONS: Final = (R1, R2, R3, R4)
+"""Revisions that open with `initialize`, oldest first."""
+
 INITIALIZE: Final = "initialize"
 INITIALIZED: Final = "notifications/initialized"
 CANCELLED: Final = "notifications/cancelled"
@@ -21,12 +24,37 @@ DISCOVER: Final = "server/discover"
 SET_LEVEL: Final = "logging/setLevel"
 SUBSCRIBE: Final = "resources/subscribe"
 UNSUBSCRIBE: Final = "resources/unsubscribe"
+CALL_TOOL: Final = "tools/call"
+GET_PROMPT: Final = "prompts/get"
+READ_RESOURCE: Final = "resources/read"
+LIST_TOOLS: Final = "tools/list"
+LISTEN: Final = "subscriptions/listen"
+ACKNOWLEDGED: Final = "notifications/subscriptions/acknowledged"
+PROGRESS: Final = "notifications/progress"
+LOG_MESSAGE: Final = "notifications/message"
+TOOLS_CHANGED: Final = "notifications/tools/list_changed"
+PROMPTS_CHANGED: Final = "notifications/prompts/list_changed"
+RESOURCES_CHANGED: Final = "notifications/resources/list_changed"
+RESOURCE_UPDATED: Final = "notifications/resources/updated"
+
+RESOURCE_NOT_FOUND: Final = -32002
+"""Up to 2025-11-25; later revisions say -32602."""
+HEADER_MISMATCH: Final = -32020
+MISSING_CAPABILITY: Final = -32021
+UNSUPPORTED_VERSION: Final = -32022
+
+META_VERSION: Final = "io.modelcontextprotocol/protocolVersion"
+META_CLIENT_INFO: Final = "io.modelcontextprotocol/clientInfo"
+META_CLIENT_CAPABILITIES: Final = "io.modelcontextprotocol/clientCapabilities"
+META_LOG_LEVEL: Final = "io.modelcontextprotocol/logLevel"
+META_SUBSCRIPTION: Final = "io.modelcontextprotocol/subscriptionId"
+META_SERVER_INFO: Final = "io.modelcontextprotocol/serverInfo"
 
 ASKS_A_PERSON: Final = frozenset({"elicitation/create", "sampling/createMessage"})
 """Requests of a server that may take as long as a person takes."""
 
 LISTS: Final = {
-    "tools/list": "tools",
+    LIST_TOOLS: "tools",
     "prompts/list": "prompts",
     "resources/list": "resources",
     "resources/templates/list": "resourceTemplates",
@@ -38,9 +66,9 @@ SAFE_METHODS: Final = frozenset(
         *LISTS,
         DISCOVER,
         "completion/complete",
-        "resources/read",
-        "prompts/get",
-        "subscriptions/listen",
+        READ_RESOURCE,
+        GET_PROMPT,
+        LISTEN,
         "tasks/get",
         PING,
         INITIALIZE,
@@ -57,6 +85,9 @@ CONTENT_TYPE: Final = "Content-Type"
 PROTOCOL_VERSION: Final = "MCP-Protocol-Version"
 SESSION_ID: Final = "Mcp-Session-Id"
 LAST_EVENT_ID: Final = "Last-Event-ID"
+METHOD: Final = "Mcp-Method"
+NAME: Final = "Mcp-Name"
+PARAMETER_PREFIX: Final = "Mcp-Param-"
 JSON: Final = "application/json"
 EVENT_STREAM: Final = "text/event-stream"
 
@@ -85,7 +116,11 @@ CONNECTION_HEADERS: Final = frozenset({"host", "content-length", "transfer-encod
 def is_own_header(name: str) -> bool:
     """Whether a user's custom header of this name would override the protocol's (T-24)."""
     lower = name.lower()
-    return lower in OWN_HEADERS or lower in CONNECTION_HEADERS or lower.startswith("mcp-param-")
+    return (
+        lower in OWN_HEADERS
+        or lower in CONNECTION_HEADERS
+        or lower.startswith(PARAMETER_PREFIX.lower())
+    )
 
 
 def has_errors_without_id(version: str | None) -> bool:

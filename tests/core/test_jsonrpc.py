@@ -231,23 +231,6 @@ def test_a_failure_becomes_an_answer(
     }
 
 
-@pytest.mark.parametrize(
-    "raw, expected",
-    [
-        (b'{"id":1}', b'{"id":"x"}'),
-        (b'{ "id" : 1 , "a":[{"id":2}] }', b'{ "id" : "x" , "a":[{"id":2}] }'),
-        (b'{"a":1.0,"\\u0069d":{"b":"}"},"c":1e400}', b'{"a":1.0,"\\u0069d":"x","c":1e400}'),
-        ('{"ü":"é","id":"ö"}'.encode(), '{"ü":"é","id":"x"}'.encode()),
-        (b"{}", b'{"id":"x"}'),
-        (b" { } ", b' {"id":"x" } '),
-        (b'{"a":1}', b'{"id":"x","a":1}'),
-        (b'{"id":1,"id":2}', b'{"id":1,"id":"x"}'),
-    ],
-)
-def test_one_member_is_replaced_and_all_other_bytes_kept(raw: bytes, expected: bytes) -> None:
-    assert jsonrpc.replace_member(raw, "id", b'"x"') == expected
-
-
 def test_a_message_under_another_id() -> None:
     raw = b'{"jsonrpc":"2.0","method":"m","params":{"id":1.0},"id":1}'
     other = parse(raw).with_id("r-1")
@@ -255,33 +238,6 @@ def test_a_message_under_another_id() -> None:
     assert other.raw == raw.replace(b'"id":1}', b'"id":"r-1"}').replace(
         b'"id":"r-1"},', b'"id":1.0},'
     )
-
-
-json_values = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=20,
-)
-spacing = st.sampled_from(["", " ", "\t ", "\n", "\r\n  "])
-
-
-@given(st.dictionaries(st.text(), json_values), spacing, st.booleans())
-def test_spans_name_every_member(value: dict[str, Any], space: str, ascii: bool) -> None:
-    text = space + json.dumps(
-        value, ensure_ascii=ascii, separators=("," + space, space + ":" + space)
-    )
-    spans = jsonrpc.object_spans(text)
-    assert {name: json.loads(text[a:b]) for name, (a, b) in spans.items()} == value
-
-
-@given(st.lists(json_values), spacing)
-def test_spans_name_every_element(value: list[Any], space: str) -> None:
-    text = space + json.dumps(value, separators=(space + "," + space, ":"))
-    assert [json.loads(text[a:b]) for a, b in jsonrpc.array_spans(text)] == value
 
 
 @given(
@@ -339,17 +295,3 @@ def test_a_null_result_is_a_result() -> None:
 def test_a_bad_element_spoils_no_other() -> None:
     messages = jsonrpc.parse_many(b'[{"method":"x","id":null},' + REQUEST + b",17]")
     assert [message.raw for message in messages] == [REQUEST]
-
-
-@pytest.mark.parametrize(
-    "raw, rest",
-    [
-        (b'{"a":1}', b"{}"),
-        (b'{ "a" : 1 , "\\u00e9":1.0 }', b'{ "\\u00e9":1.0 }'),
-        (b'{"\\u00e9" :1e400, "a":[1] }', b'{"\\u00e9" :1e400 }'),
-        (b'{"x":1,"a":2,"y":3,"a":4}', b'{"x":1,"y":3}'),
-        (b'{"x":1}', b'{"x":1}'),
-    ],
-)
-def test_removing_a_member_keeps_every_other_byte(raw: bytes, rest: bytes) -> None:
-    assert jsonrpc.remove_member(raw, "a") == rest

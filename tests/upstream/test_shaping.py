@@ -12,7 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from mcp_stdio import jsonrpc
+from mcp_stdio import jsonrpc, splice
 from mcp_stdio.errors import ConnectionLost
 from mcp_stdio.jsonrpc import Message
 from mcp_stdio.shaping import MAX_PAGES, MergedPages
@@ -39,7 +39,7 @@ class Book:
         page = self.pages.pop(0)
         if isinstance(page, Exception):
             raise page
-        id = jsonrpc.encode(message.id).decode()
+        id = splice.encode(message.id)
         await call.emit(jsonrpc.parse(page.replace(b"ID", id.encode())))
 
     def refresh(self) -> None:

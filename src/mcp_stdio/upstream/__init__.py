@@ -85,3 +85,21 @@ class Upstream(Protocol):
     async def aclose(self) -> None:
         """Say goodbye to the server; bounded by the caller."""
         ...
+
+
+async def ask(upstream: Upstream, request: Message, call: Call) -> Message | None:
+    """Send a request and return its response; what else comes back meanwhile goes on to the client.
+
+    For wrappers that have something to do with the answer. Raises RelayError, as `send` does.
+    """
+    response: Message | None = None
+
+    async def take(message: Message) -> None:
+        nonlocal response
+        if message.is_response:
+            response = message
+        else:
+            await call.emit(message)
+
+    await upstream.send(request, call.emitting(take))
+    return response
