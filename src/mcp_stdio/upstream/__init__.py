@@ -13,7 +13,7 @@ from typing import Protocol
 
 import trio
 
-from mcp_stdio.jsonrpc import Message
+from mcp_stdio.jsonrpc import Id, Message
 from mcp_stdio.upstream.turn import Queue, Turn
 
 Emit = Callable[[Message], Awaitable[None]]
@@ -103,3 +103,18 @@ async def ask(upstream: Upstream, request: Message, call: Call) -> Message | Non
 
     await upstream.send(request, call.emitting(take))
     return response
+
+
+def renamed(request: Message, call: Call, id: Id) -> tuple[Message, Call]:
+    """The same request under another id, and a call that answers it under its own.
+
+    For a request that goes out a second time, which is a new one to the server (T-13, T-35), and
+    where the client's ids cannot be used (B-53). What is no response passes as it is.
+    """
+
+    async def restore(message: Message) -> None:
+        if message.is_response and request.id is not None:
+            message = message.with_id(request.id)
+        await call.emit(message)
+
+    return request.with_id(id), call.emitting(restore)
