@@ -18,7 +18,19 @@ import mcp_stdio
 PACKAGE = Path(mcp_stdio.__file__).parent
 ROOT = Path(__file__).parent.parent
 
-CORE = {"config", "errors", "framing", "jsonrpc", "redaction", "retry", "spec", "splice", "sse"}
+CORE = {
+    "config",
+    "errors",
+    "framing",
+    "jsonrpc",
+    "mirroring",
+    "redaction",
+    "retry",
+    "routing",
+    "spec",
+    "splice",
+    "sse",
+}
 """Plain synchronous Python: bytes and values in, values out."""
 
 MAY_IMPORT: dict[str, set[str]] = {
@@ -31,13 +43,27 @@ MAY_IMPORT: dict[str, set[str]] = {
     "jsonrpc": {"errors", "redaction", "splice"},
     "spec": {"jsonrpc"},
     "sse": {"errors"},
+    "routing": {"errors", "jsonrpc", "spec", "splice"},
+    "mirroring": {"errors", "jsonrpc", "routing", "spec", "splice"},
     "framing": {"errors", "jsonrpc"},
     # wire: each touches one thing outside
     "descriptors": set(),
     "log": {"descriptors", "errors", "redaction"},
     "stdio": {"descriptors", "errors", "framing", "jsonrpc", "log"},
     "http": {"config", "errors", "log", "redaction"},
-    "upstream": {"errors", "http", "jsonrpc", "log", "redaction", "retry", "spec", "sse"},
+    "upstream": {
+        "errors",
+        "http",
+        "jsonrpc",
+        "log",
+        "mirroring",
+        "redaction",
+        "retry",
+        "routing",
+        "spec",
+        "splice",
+        "sse",
+    },
     "shaping": {"errors", "jsonrpc", "spec", "splice", "upstream"},
     "in_flight": {"errors", "jsonrpc", "spec", "upstream"},
     "sleep": set(),

@@ -2,7 +2,8 @@
 
 A type says whose fault it is and what the client is told; the seams (`http`, `relay`, `cli`)
 translate into and out of this tree and nothing else does. Codes and kinds are E-1 to E-7, chosen
-outside the range JSON-RPC reserves so that a local failure is never mistaken for the server's.
+outside the range JSON-RPC reserves so that a local failure is never mistaken for the server's; only
+what is the client's own fault has JSON-RPC's code for that.
 
     RelayError
     ├── UsageFailure            the user's settings
@@ -15,6 +16,7 @@ outside the range JSON-RPC reserves so that a local failure is never mistaken fo
     ├── BadAnswer         E-5   the server's answer cannot be understood
     │   ├── Refused             an HTTP error status without a JSON-RPC answer
     │   └── TooLarge            a message over the size limit
+    ├── Unsendable              the client's message; none of it left
     ├── CannotBridge      E-6   no counterpart in the other protocol era
     └── SessionLost       E-7   the session ended under a running request
 
@@ -136,6 +138,13 @@ class Refused(BadAnswer):
 
 class TooLarge(BadAnswer):
     """A message exceeds `--max-message-size`."""
+
+
+class Unsendable(RelayError):
+    """The client's message has something that cannot be written in HTTP (1.4)."""
+
+    code = -32602
+    kind = "invalid_params"
 
 
 class CannotBridge(RelayError):

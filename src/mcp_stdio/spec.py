@@ -28,6 +28,9 @@ CALL_TOOL: Final = "tools/call"
 GET_PROMPT: Final = "prompts/get"
 READ_RESOURCE: Final = "resources/read"
 LIST_TOOLS: Final = "tools/list"
+GET_TASK: Final = "tasks/get"
+UPDATE_TASK: Final = "tasks/update"
+CANCEL_TASK: Final = "tasks/cancel"
 LISTEN: Final = "subscriptions/listen"
 ACKNOWLEDGED: Final = "notifications/subscriptions/acknowledged"
 PROGRESS: Final = "notifications/progress"
@@ -50,6 +53,9 @@ META_LOG_LEVEL: Final = "io.modelcontextprotocol/logLevel"
 META_SUBSCRIPTION: Final = "io.modelcontextprotocol/subscriptionId"
 META_SERVER_INFO: Final = "io.modelcontextprotocol/serverInfo"
 
+MIRRORED: Final = "x-mcp-header"
+"""The annotation of a parameter whose value is repeated in a header (T-30)."""
+
 ASKS_A_PERSON: Final = frozenset({"elicitation/create", "sampling/createMessage"})
 """Requests of a server that may take as long as a person takes."""
 
@@ -69,7 +75,7 @@ SAFE_METHODS: Final = frozenset(
         READ_RESOURCE,
         GET_PROMPT,
         LISTEN,
-        "tasks/get",
+        GET_TASK,
         PING,
         INITIALIZE,
         SET_LEVEL,

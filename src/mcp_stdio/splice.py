@@ -23,7 +23,7 @@ class Member(NamedTuple):
     end: int
 
 
-class _Endless(str):
+class Endless(str):
     """An integer of more digits than Python converts; kept as its spelling."""
 
 
@@ -31,11 +31,11 @@ def _refuse_constant(spelling: str) -> None:
     raise ValueError(f"{spelling} is not JSON")
 
 
-def _integer(digits: str) -> int | _Endless:
+def _integer(digits: str) -> int | Endless:
     try:
         return int(digits)
     except ValueError:
-        return _Endless(digits)
+        return Endless(digits)
 
 
 STRICT_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)

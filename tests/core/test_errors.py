@@ -42,6 +42,15 @@ def test_codes_cannot_be_mistaken_for_the_servers() -> None:
     assert not any(-32768 <= code <= -32000 for _, code, *_ in TREE)
 
 
+def test_what_is_the_clients_fault_has_the_code_for_that() -> None:
+    unsendable = errors.Unsendable("half a character")
+    assert (unsendable.code, unsendable.kind, unsendable.retryable) == (
+        -32602,
+        "invalid_params",
+        False,
+    )
+
+
 def test_a_usage_failure_exits_with_2() -> None:
     assert errors.UsageFailure("x").exit_code == 2
 
