@@ -67,7 +67,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "shaping": {"errors", "jsonrpc", "spec", "splice", "upstream"},
     "in_flight": {"errors", "jsonrpc", "spec", "upstream"},
     "sleep": set(),
+    "last_words": {"errors", "jsonrpc", "spec"},
     # top
+    "era": {"errors", "jsonrpc", "log", "retry", "spec", "upstream"},
     "assembly": {"config", "http", "jsonrpc", "shaping", "upstream"},
     "relay": {
         *CORE,
@@ -75,6 +77,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "descriptors",
         "http",
         "in_flight",
+        "last_words",
         "log",
         "shaping",
         "sleep",

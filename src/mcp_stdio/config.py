@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 MIB = 1024 * 1024
+
+
+Transport = Literal["auto", "streamable-http", "sse"]
+ProtocolEra = Literal["auto", "legacy", "modern"]
+Bridging = Literal["auto", "always", "never"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +28,10 @@ class Config:
     """Everything the relay needs to know. Durations are seconds; None means no limit.
 
     `headers` are the user's own, `Authorization` among them; they go to the server's origin only,
-    and no representation shows them. `url` holds no user information.
+    and no representation shows them. `url` holds no user information. `transport` and
+    `protocol_era` are the server's, found out by `auto`; `bridge` says whether a client and a
+    server of different eras are brought together: where needed, also where a client only asks
+    (`always`), or not at all.
     """
 
     url: str = field(repr=False)  # its path or query may hold a secret
@@ -34,3 +43,6 @@ class Config:
     drain_timeout: float = 1.2
     max_message_size: int = 64 * MIB
     merge_pages: bool = True
+    transport: Transport = "auto"
+    protocol_era: ProtocolEra = "auto"
+    bridge: Bridging = "auto"

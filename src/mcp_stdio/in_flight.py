@@ -40,6 +40,11 @@ class Relayed:
         """Whether the client still waits for a response to this."""
         return not self.is_answered and self.withdrawn is None
 
+    @property
+    def ends_by_itself(self) -> bool:
+        """Whether there is an end to wait for; a listen stream has none."""
+        return self.message.method != spec.LISTEN
+
     def shielded(self, seconds: float) -> trio.CancelScope:
         """A scope that outlives the client's cancel but not the end of the program."""
         deadline = min(trio.current_time() + seconds, self._in_flight.deadline)
@@ -58,6 +63,7 @@ class InFlight:
     def __init__(self) -> None:
         self.deadline = inf
         self._all: set[Relayed] = set()
+        self._endless = 0  # of them
         self._requests: dict[Id, Relayed] = {}
         self._turns = Queue()
         self._room = trio.Event()
@@ -76,6 +82,7 @@ class InFlight:
         """Enter a message, in the order of reading."""
         relayed = Relayed(self, message, self._turns.take())
         self._all.add(relayed)
+        self._endless += not relayed.ends_by_itself
         if message.is_request and message.id is not None:
             self._requests[message.id] = relayed
         return relayed
@@ -100,16 +107,17 @@ class InFlight:
         id = relayed.message.id
         if relayed.message.is_request and id is not None and self._requests.get(id) is relayed:
             del self._requests[id]
-        self._all.discard(relayed)
+        self._all.remove(relayed)
+        self._endless -= not relayed.ends_by_itself
         self._room.set()
 
-    def open_requests(self) -> list[tuple[Id, Relayed]]:
+    def open_requests(self) -> list[Relayed]:
         """The requests that the client still waits for."""
-        return [(id, relayed) for id, relayed in self._requests.items() if relayed.is_open]
+        return [relayed for relayed in self._requests.values() if relayed.is_open]
 
     async def fewer_than(self, limit: int) -> None:
-        """Wait until fewer than `limit` messages are under way."""
-        while len(self._all) >= limit:
+        """Wait until fewer than `limit` messages are under way that end by themselves."""
+        while len(self._all) - self._endless >= limit:
             self._room = trio.Event()
             await self._room.wait()
 

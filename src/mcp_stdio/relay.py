@@ -34,6 +34,7 @@ from mcp_stdio.http.client import open_client
 from mcp_stdio.http.url import Url
 from mcp_stdio.in_flight import WINDOW, InFlight, Relayed
 from mcp_stdio.jsonrpc import Message, NotAMessage
+from mcp_stdio.last_words import last_words
 from mcp_stdio.log import NOTICE
 from mcp_stdio.sleep import SleepDetector
 from mcp_stdio.stdio import Input, Output, standard_input, standard_output
@@ -325,8 +326,8 @@ class Relay:
         """Answer what is unfinished, in one go: unwinding a thousand calls first takes a second."""
         failure = _cut_off()
         answers = {
-            relayed: jsonrpc.failure(id, failure).raw + b"\n"
-            for id, relayed in self._in_flight.open_requests()
+            relayed: b"".join(each.raw + b"\n" for each in last_words(relayed.message, failure))
+            for relayed in self._in_flight.open_requests()
         }
         self._output.finish_by(trio.current_time() + self._last_words)
         async with self._output.lock:

@@ -12,10 +12,10 @@ import argparse
 import math
 import re
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import NoReturn, get_args
 
 from mcp_stdio import __version__
-from mcp_stdio.config import Config
+from mcp_stdio.config import Bridging, Config, ProtocolEra, Transport
 from mcp_stdio.errors import UsageFailure, quote
 
 USAGE = """mcp-stdio [OPTIONS] URL
@@ -64,6 +64,9 @@ class Arguments(argparse.Namespace):
     key: str | None
     insecure: bool
     max_message_size: int
+    transport: Transport
+    protocol_era: ProtocolEra
+    bridge: Bridging
     merge_pages: bool
     drain_timeout: float
     test: bool
@@ -209,6 +212,28 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_protocol(group: argparse._ArgumentGroup) -> None:
+    _add_choice(
+        group,
+        "--transport",
+        get_args(Transport),
+        _DEFAULT.transport,
+        "how the server is reached; `sse` is HTTP+SSE of 2024-11-05, which `auto` finds by itself",
+    )
+    _add_choice(
+        group,
+        "--protocol-era",
+        get_args(ProtocolEra),
+        _DEFAULT.protocol_era,
+        "what the server speaks: `legacy` opens with `initialize`, `modern` is 2026-07-28 or later",
+    )
+    _add_choice(
+        group,
+        "--bridge",
+        get_args(Bridging),
+        _DEFAULT.bridge,
+        "bring a client and a server of different eras together; `always` is for clients that know "
+        "only 2026-07-28 and begin with `server/discover`",
+    )
     group.add_argument(
         "--no-merge-pages",
         dest="merge_pages",
@@ -221,6 +246,24 @@ def _add_protocol(group: argparse._ArgumentGroup) -> None:
         type=duration,
         default=_DEFAULT.drain_timeout,
         help="time for running calls to finish once stdin has ended (default: %(default)g)",
+    )
+
+
+def _add_choice(
+    group: argparse._ArgumentGroup, option: str, choices: Sequence[str], default: str, text: str
+) -> None:
+    def choice(value: str) -> str:
+        if value not in choices:
+            accepted = ", ".join(f"`{each}`" for each in choices)
+            raise argparse.ArgumentTypeError(f"`{quote(value)}` is not one of {accepted}")
+        return value
+
+    group.add_argument(
+        option,
+        metavar="|".join(choices),
+        type=choice,
+        default=default,
+        help=f"{text} (default: %(default)s)",
     )
 
 

@@ -72,6 +72,11 @@ def order(arguments: Arguments, environ: Mapping[str, str]) -> Order:
             "`--oauth`: signing in is not available yet",
             hint="give a token through `MCP_BEARER_TOKEN`, if the server knows tokens",
         )
+    if arguments.transport == "sse" and arguments.protocol_era == "modern":
+        raise UsageFailure(
+            "`--transport sse` and `--protocol-era modern` exclude each other",
+            hint="HTTP+SSE is of 2024-11-05; leave out one of the two",
+        )
     given = _url(words)
     url = _parse_url(given)
     sent, note = _headers(arguments, environ, given)
@@ -85,6 +90,9 @@ def order(arguments: Arguments, environ: Mapping[str, str]) -> Order:
         drain_timeout=arguments.drain_timeout,
         max_message_size=arguments.max_message_size,
         merge_pages=arguments.merge_pages,
+        transport=arguments.transport,
+        protocol_era=arguments.protocol_era,
+        bridge=arguments.bridge,
     )
     return Order(
         Check(config, arguments.json) if command == "test" else Relay(config),

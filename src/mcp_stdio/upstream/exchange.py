@@ -98,13 +98,14 @@ class Messenger:
 
 
 class _Inquiry:
-    """One request under way."""
+    """One request under way; `_sent` is how the server knows it, `_message` how the client does."""
 
     def __init__(
         self, messenger: Messenger, message: Message, link: Link, call: Call, patience: Patience
     ) -> None:
         self._messenger = messenger
         self._message = message
+        self._sent = message
         self._link = link
         self._call = call
         self._patience = patience
@@ -114,7 +115,7 @@ class _Inquiry:
 
     async def run(self) -> None:
         retries = retry.Retries(is_safe=self._message.method in SAFE_METHODS)
-        self._link.opened(self._message, self._call, self._patience)
+        self._link.opened(self._sent, self._call, self._patience)
         try:
             while True:
                 try:
@@ -123,26 +124,36 @@ class _Inquiry:
                 except RelayError as failure:
                     await self._close()
                     await _pause(retries, failure, self._call, self._patience)
+                    if isinstance(failure, ConnectionLost):
+                        self._begin_anew()
         except trio.Cancelled:
             await self._abandon()
             raise
         finally:
-            self._link.closed(self._message)
+            self._link.closed(self._sent)
             await self._close()
 
+    def _begin_anew(self) -> None:
+        """The request may have run and is sent again: under the id that the era wants for that."""
+        anew = self._link.anew(self._message)
+        if anew is not self._sent:
+            self._link.closed(self._sent)
+            self._sent = anew
+            self._link.opened(self._sent, self._call, self._patience)
+
     async def _attempt(self) -> None:
-        exchange = await self._messenger.post(self._message, self._link, self._call, self._patience)
+        exchange = await self._messenger.post(self._sent, self._link, self._call, self._patience)
         head = await self._head(exchange)
         self._was_sent = True
         self._patience.heard()
         if not 200 <= head.status < 300:
             raise await refusal(exchange, head, self._message.id)
-        self._link.begun(self._message, head)
+        self._link.begun(self._sent, head)
         if head.media_type == EVENT_STREAM:
             await self._read_stream(exchange)
         elif head.status in (202, 204):
             await self._close()
-            await self._link.wait_elsewhere(self._message)
+            await self._link.wait_elsewhere(self._sent)
         elif head.media_type == JSON:
             await self._read_json(exchange)
         else:
@@ -241,29 +252,35 @@ class _Inquiry:
     async def _take(self, message: Message, *, is_sole: bool) -> bool:
         """Emit one message; whether it was the answer."""
         if message.is_response:
+            if not self._is_answer(message, is_sole=is_sole):
+                log.warning("dropped a response to another request on this one's stream")
+                return False
+            assert self._message.id is not None
             if not jsonrpc.same_id(message.id, self._message.id):
-                # An error without the request's id that came back on its POST is its own (T-15).
-                if message.error is None or not (is_sole or message.id is None):
-                    log.warning("dropped a response to another request on this one's stream")
-                    return False
-                assert self._message.id is not None
                 message = message.with_id(self._message.id)
             await self._call.emit(message)
             return True
-        self._link.overheard(message, self._message)
-        await self._call.emit(message)
+        if self._link.overheard(message, self._sent):
+            await self._call.emit(message)
         return False
+
+    def _is_answer(self, response: Message, *, is_sole: bool) -> bool:
+        # An error without the request's id that came back on its POST is its own (T-15).
+        is_orphan = response.error is not None and (is_sole or response.id is None)
+        return is_orphan or jsonrpc.same_id(response.id, self._sent.id)
 
     # The end before the answer
 
     async def _abandon(self) -> None:
         """Cancelled by the client or out of time: say so, then listen a moment longer (T-61)."""
+        if self._link.closing_cancels:
+            return
         withdrawn = self._call.leave.withdrawn
         was_sent = self._was_sent or (self._exchange is not None and self._exchange.was_sent)
         if not was_sent or not (withdrawn or self._patience.ended_by_time):
             return
         with self._call.leave.shielded(LINGER), suppress(RelayError):
-            await self._link.abandon(self._message, withdrawn)
+            await self._link.abandon(self._sent, withdrawn)
             # Only what has begun to answer is listened to: asking a lane for the head once more
             # may send the request once more.
             if withdrawn is not None and self._exchange is not None and self._has_head:

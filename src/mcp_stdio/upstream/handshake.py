@@ -68,6 +68,13 @@ class Handshake:
             raise BadAnswer("the server's answer to `initialize` names no protocol version")
         self.version = version
 
+    closing_cancels = False
+    """Disconnecting means nothing in this era: a cancel is a message (T-48)."""
+
+    def anew(self, message: Message) -> Message:
+        """The same request: safe to repeat, it may keep its id."""
+        return message
+
     # Headers
 
     def headers(self, message: Message) -> HeaderList:
@@ -161,7 +168,7 @@ class Handshake:
         with patience:
             await self._messenger.tell(notice, self, own_call(_ignore), patience)
 
-    def overheard(self, message: Message, request: Message | None) -> None:
+    def overheard(self, message: Message, request: Message | None) -> bool:
         """Note what the server asks the client, on the stream of `request` or on the GET stream.
 
         A question on the GET stream may belong to any request under way.
@@ -173,6 +180,7 @@ class Handshake:
             if request is not None and request.id is not None:
                 concerned = [self._open[request.id]]
             self._questions.ask(message, self, [each.patience for each in concerned])
+        return True
 
     # Ends
 

@@ -24,8 +24,17 @@ class Link(Protocol):
         """Whether a 404 means that a session has ended (T-42, T-44)."""
         ...
 
+    @property
+    def closing_cancels(self) -> bool:
+        """Whether the server takes a closed response stream for a cancel, and no message (T-60)."""
+        ...
+
     def headers(self, message: Message) -> HeaderList:
         """Headers of the POST that carries `message`."""
+        ...
+
+    def anew(self, message: Message) -> Message:
+        """The request as it is sent once more when it may have run: some eras want a new id."""
         ...
 
     def resume_headers(self, last_event_id: str) -> HeaderList | None:
@@ -44,8 +53,11 @@ class Link(Protocol):
         """A request is over, in whatever way."""
         ...
 
-    def overheard(self, message: Message, request: Message) -> None:
-        """The server says something else than an answer, on the stream of `request`."""
+    def overheard(self, message: Message, request: Message) -> bool:
+        """The server says something else than an answer, on the stream of `request`.
+
+        Says whether the client is to hear it.
+        """
         ...
 
     async def wait_elsewhere(self, message: Message) -> None:

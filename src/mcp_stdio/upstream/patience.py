@@ -51,6 +51,11 @@ class Patience:
         """The server is not the one to act: let only the total run."""
         self._scope.deadline = self._end
 
+    def relax(self) -> None:
+        """From now on silence is what is expected: let only the total run."""
+        self._silence = inf
+        self.hold()
+
     def asked(self, question: Id) -> None:
         """The server waits for a person: allow for that until it was `answered`."""
         self._questions.add(question)

@@ -23,12 +23,23 @@ class _Attempt:
 
 
 class Renewal:
-    """Runs `open_anew` in `nursery`, at most once at a time."""
+    """Runs `open_anew` in `nursery`, at most once at a time; `purpose` says in the log what for."""
 
-    def __init__(self, nursery: trio.Nursery, open_anew: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        open_anew: Callable[[], Awaitable[None]],
+        purpose: str = "open the session anew",
+    ) -> None:
         self._nursery = nursery
         self._open_anew = open_anew
+        self._purpose = purpose
         self._attempt: _Attempt | None = None
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether an attempt is being made."""
+        return self._attempt is not None
 
     def start(self) -> None:
         """Begin an attempt of its own; one that runs was begun for an earlier loss."""
@@ -49,13 +60,13 @@ class Renewal:
         try:
             await self._open_anew()
         except RelayError as failure:
-            log.warning("could not open the session anew: %s", failure)
+            log.warning("could not %s: %s", self._purpose, failure)
             attempt.failure = failure
         except OutputClosed:
             raise
         except Exception:
-            log.exception("could not open the session anew")
-            attempt.failure = RelayError("internal error while opening the session anew")
+            log.exception("could not %s", self._purpose)
+            attempt.failure = RelayError(f"internal error: could not {self._purpose}")
         finally:
             if self._attempt is attempt:
                 self._attempt = None

@@ -1,0 +1,101 @@
+"""The ways to serve a client that shakes hands, and what the outcome of one means for the next.
+
+A candidate is an upstream that is given the client's `initialize`. The table of D-A is the order of
+the candidates and their two questions: whether one is worth trying after the first has failed, and
+what its own outcome says. Decides; sends nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+
+from mcp_stdio.era import evidence
+from mcp_stdio.era.evidence import Outcome, Verdict
+from mcp_stdio.errors import RelayError
+from mcp_stdio.jsonrpc import Message
+from mcp_stdio.upstream import Upstream
+
+
+class Step(Enum):
+    """What to do after a candidate was tried."""
+
+    STAY = "it accepts"
+    GO_ON = "it does not, another may"
+    STOP = "its answer is the client's"
+    STOP_AT_FIRST = "nothing is proven; the first one's answer is the client's"
+
+
+@dataclass
+class Candidate:
+    """One way; `make` makes its upstream when it comes to that.
+
+    `verdict` is the era of a server that accepts; `is_native` says that the client then speaks to
+    the server in its own era.
+    """
+
+    name: str
+    make: Callable[[], Upstream]
+    verdict: Verdict
+    judge: Callable[[Outcome], Step]
+    follows: Callable[[Outcome], bool]
+    is_native: bool
+
+    @cached_property
+    def upstream(self) -> Upstream:
+        """The upstream, made on first use."""
+        self.is_made = True
+        return self.make()
+
+    is_made: bool = False
+
+
+def streamable_http(make: Callable[[], Upstream]) -> Candidate:
+    """A session over Streamable HTTP: `initialize` goes out as it came."""
+    return Candidate(
+        "Streamable HTTP", make, Verdict.LEGACY, _judge_handshake, lambda _: True, is_native=True
+    )
+
+
+def bridged(make: Callable[[], Upstream]) -> Candidate:
+    """The stateless era behind a bridge: asks `server/discover` when `initialize` was refused."""
+    return Candidate(
+        "a bridge to 2026-07-28", make, Verdict.MODERN, _judge_bridge, _refuses, is_native=False
+    )
+
+
+def http_sse(make: Callable[[], Upstream]) -> Candidate:
+    """HTTP+SSE of 2024-11-05: looked for when the URL takes no `initialize`."""
+
+    def follows(first: Outcome) -> bool:
+        return isinstance(first, RelayError) and evidence.may_be_http_sse(first)
+
+    return Candidate("HTTP+SSE", make, Verdict.LEGACY, _judge_handshake, follows, is_native=True)
+
+
+def _judge_handshake(outcome: Outcome) -> Step:
+    if isinstance(outcome, Message):
+        return Step.STAY if outcome.error is None else Step.GO_ON
+    return Step.GO_ON if evidence.is_refusal(outcome) else Step.STOP_AT_FIRST
+
+
+def _judge_bridge(outcome: Outcome) -> Step:
+    if isinstance(outcome, Message):
+        if outcome.error is None:
+            return Step.STAY
+        verdict = evidence.of_error(outcome.error)
+    else:
+        verdict = evidence.of_failed_discovery(outcome)
+    return {
+        Verdict.MODERN: Step.STOP,
+        Verdict.LEGACY: Step.GO_ON,
+        Verdict.UNKNOWN: Step.STOP_AT_FIRST,
+    }[verdict]
+
+
+def _refuses(first: Outcome) -> bool:
+    if isinstance(first, Message):
+        return first.error is not None
+    return evidence.is_refusal(first)

@@ -1,0 +1,89 @@
+"""When an answer contradicts what the server was taken for (D-E).
+
+Sends a request, looks at what becomes of it, and has the era looked at anew where it speaks against
+the one assumed: once for all requests that noticed, and not again for a while. What may be sent
+again in the right era is, if it provably did not run or is safe (P2); anything else keeps its
+answer. How one looks is not known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from math import inf
+from typing import NamedTuple
+
+import trio
+
+from mcp_stdio.era import evidence
+from mcp_stdio.era.evidence import Outcome, Verdict
+from mcp_stdio.errors import RelayError
+from mcp_stdio.jsonrpc import Message
+from mcp_stdio.upstream import Call, Upstream
+from mcp_stdio.upstream.renewal import Renewal
+
+INTERVAL = 30.0
+"""Seconds from one look to the next: a server that answers everything oddly must not be asked twice
+as often for it."""
+
+
+class Served(NamedTuple):
+    """The way to the server in use, and the era it rests on."""
+
+    upstream: Upstream
+    verdict: Verdict
+
+
+class Doubt:
+    """`look` finds out anew which era the server speaks; it runs in `nursery`."""
+
+    def __init__(self, nursery: trio.Nursery, look: Callable[[], Awaitable[None]]) -> None:
+        self._look = Renewal(nursery, look, "find out the server's protocol era")
+        self._next = -inf  # trio's clock
+
+    async def send(
+        self, message: Message, call: Call, current: Callable[[], Awaitable[Served]]
+    ) -> None:
+        """Deliver a request by the way that is `current`, or that has taken its place."""
+        served = await current()
+        outcome = await _contradiction(message, call, served)
+        if outcome is None:
+            return
+        call.turn.over()
+        await self._look_anew()
+        now = await current()
+        if now != served and evidence.may_send_again(message, outcome):
+            await now.upstream.send(message, call)
+        elif isinstance(outcome, RelayError):
+            raise outcome
+        else:
+            await call.emit(outcome)
+
+    async def _look_anew(self) -> None:
+        if not self._look.is_under_way:
+            if trio.current_time() < self._next:
+                return
+            self._next = trio.current_time() + INTERVAL
+        try:
+            await self._look.join()
+        except RelayError:
+            pass  # it could not be found out, and is in the log
+
+
+async def _contradiction(message: Message, call: Call, served: Served) -> Outcome | None:
+    """Deliver a request; what became of it, if that speaks against the era. Else it is emitted."""
+    outcome: Outcome | None = None
+
+    async def take(incoming: Message) -> None:
+        nonlocal outcome
+        if incoming.is_response and evidence.contradicts(served.verdict, incoming):
+            outcome = incoming
+        else:
+            await call.emit(incoming)
+
+    try:
+        await served.upstream.send(message, call.emitting(take))
+    except RelayError as failure:
+        if not evidence.contradicts(served.verdict, failure):
+            raise
+        return failure
+    return outcome

@@ -1,0 +1,194 @@
+"""The face for clients that shake hands: the first candidate that accepts their `initialize`.
+
+The client's `initialize` is the probe and goes out as it came; what is refused leads on to the next
+candidate (D-A). Whoever accepts serves the client from then on, until an answer contradicts that
+and another candidate accepts the same `initialize` in its place (D-E). Messages are held meanwhile,
+in their order. An `initialize` that failed for other reasons is kept, and played again before the
+next message. What an answer proves is decided in `evidence` and `candidates`; era and transport are
+not known here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import trio
+
+from mcp_stdio import jsonrpc, spec
+from mcp_stdio.era.candidates import Candidate, Step
+from mcp_stdio.era.doubt import Doubt, Served
+from mcp_stdio.era.evidence import Outcome, Verdict
+from mcp_stdio.errors import BadAnswer, RelayError, quote
+from mcp_stdio.jsonrpc import Message
+from mcp_stdio.upstream import Call, Emit, ask, own_call
+from mcp_stdio.upstream.refusal import HttpRefusal
+from mcp_stdio.upstream.renewal import Renewal
+
+log = logging.getLogger(__name__)
+
+
+class Opening:
+    """The upstream of handshake clients; `candidates` are tried in their order.
+
+    `nursery` runs the replay of an `initialize`, `emit` takes what belongs to no request.
+    """
+
+    def __init__(
+        self,
+        candidates: Sequence[Candidate],
+        *,
+        ids: Iterator[str],
+        nursery: trio.Nursery,
+        emit: Emit,
+    ) -> None:
+        self._candidates = candidates
+        self._ids = ids
+        self._emit = emit
+        self._accepted: Candidate | None = None
+        self._initialize: Message | None = None  # the client's own
+        self._settled = trio.Event()  # no `initialize` of the client is under way
+        self._settled.set()
+        self._replay = Renewal(nursery, self._play_again, "open the connection to the server")
+        self._doubt = Doubt(nursery, self._look_anew)
+
+    @property
+    def version(self) -> str | None:
+        """The protocol version the client was told."""
+        return None if self._accepted is None else self._accepted.upstream.version
+
+    @property
+    def verdict(self) -> Verdict:
+        """The era of the server that accepted."""
+        return Verdict.UNKNOWN if self._accepted is None else self._accepted.verdict
+
+    @property
+    def is_native(self) -> bool:
+        """Whether the server itself has accepted the handshake."""
+        return self._accepted is not None and self._accepted.is_native
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the client has sent `initialize`."""
+        return self._initialize is not None
+
+    async def send(self, message: Message, call: Call) -> None:
+        """Deliver one message; see `Upstream.send`."""
+        if message.is_request and message.method == spec.PING and self._accepted is None:
+            assert message.id is not None
+            await call.emit(jsonrpc.result(message.id, {}))  # S-9
+            return
+        await call.turn.come()  # an `initialize` read before has to be known of here
+        if message.is_request and message.method == spec.INITIALIZE:
+            await self._begin(message, call)
+            return
+        await self._settled.wait()
+        if message.is_request:
+            await self._doubt.send(message, call, partial(self._current, call))
+        else:
+            await self._send_unanswered(message, call)
+
+    def refresh(self) -> None:
+        """See `Upstream.refresh`."""
+        for candidate in self._candidates:
+            if candidate.is_made:
+                candidate.upstream.refresh()
+
+    async def aclose(self) -> None:
+        """Say goodbye to every server, or transport, that was tried."""
+        async with trio.open_nursery() as nursery:
+            for candidate in self._candidates:
+                if candidate.is_made:
+                    nursery.start_soon(candidate.upstream.aclose)
+
+    # The client's initialize
+
+    async def _begin(self, message: Message, call: Call) -> None:
+        call.turn.over()
+        self._initialize = message
+        self._settled = settled = trio.Event()
+        try:
+            outcome = await self._try(self._in_order(), message, call)
+        finally:
+            settled.set()
+        if isinstance(outcome, RelayError):
+            raise outcome
+        await call.emit(outcome)
+
+    def _in_order(self) -> list[Candidate]:
+        """Who accepted before is asked first."""
+        if self._accepted is None:
+            return list(self._candidates)
+        return [self._accepted] + [each for each in self._candidates if each != self._accepted]
+
+    async def _try(self, candidates: Sequence[Candidate], message: Message, call: Call) -> Outcome:
+        """Offer `initialize` to the candidates; the outcome is for the client."""
+        first: Outcome | None = None
+        for candidate in candidates:
+            if first is not None and not candidate.follows(first):
+                continue
+            outcome = await _outcome(candidate, message, call)
+            step = candidate.judge(outcome)
+            if step is Step.STAY:
+                if self._accepted not in (candidate, None) or first is not None:
+                    log.info("the server is reached by way of %s", candidate.name)
+                self._accepted = candidate
+                return outcome
+            first = outcome if first is None else first
+            if step is Step.STOP:
+                return outcome
+            if step is Step.STOP_AT_FIRST:
+                break
+            log.info("`initialize` was refused by way of %s", candidate.name)
+        assert first is not None
+        answer = first.answer if isinstance(first, HttpRefusal) else None
+        return first if answer is None else answer
+
+    # Everything else
+
+    async def _send_unanswered(self, message: Message, call: Call) -> None:
+        if self._accepted is None and (message.is_response or message.method == spec.INITIALIZED):
+            # Playing `initialize` again sends its own `initialized`.
+            log.warning("dropped a %s: there is no session", message.kind.value)
+            return
+        try:
+            await (await self._current(call)).upstream.send(message, call)
+        except RelayError as exc:
+            log.warning("could not deliver a %s: %s", message.kind.value, exc)
+
+    async def _current(self, call: Call) -> Served:
+        """Who serves the client; found anew if nobody does yet. Raises RelayError."""
+        while self._accepted is None:
+            call.turn.over()
+            await self._replay.join()
+        return Served(self._accepted.upstream, self._accepted.verdict)
+
+    async def _play_again(self) -> None:
+        """Offer the client's `initialize` anew: nobody has accepted it yet."""
+        await self._offer(self._candidates)
+
+    async def _offer(self, candidates: Sequence[Candidate]) -> None:
+        assert self._initialize is not None
+        own = own_call(self._emit)
+        outcome = await self._try(candidates, self._initialize.with_id(next(self._ids)), own)
+        if isinstance(outcome, RelayError):
+            raise outcome
+        if outcome.error is not None:
+            text = quote(str(outcome.error.get("message", "")))
+            raise BadAnswer(f"the server refuses `initialize`: {text}")
+        assert self._accepted is not None
+        await self._accepted.upstream.send(jsonrpc.notification(spec.INITIALIZED), own)
+
+    async def _look_anew(self) -> None:
+        """Offer the client's `initialize` to those who do not serve it."""
+        log.info("the server may have changed its protocol era: looking anew")
+        await self._offer([each for each in self._candidates if each is not self._accepted])
+
+
+async def _outcome(candidate: Candidate, message: Message, call: Call) -> Outcome:
+    try:
+        response = await ask(candidate.upstream, message, call)
+    except RelayError as failure:
+        return failure
+    return BadAnswer("the server's answer is missing") if response is None else response

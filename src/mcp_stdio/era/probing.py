@@ -1,0 +1,201 @@
+"""The face for clients of the stateless era: native where the server is modern, bridged where not.
+
+A client's `server/discover` is the probe and goes out as it came, every time. Only a client that
+opens with another request, while the era is unknown, costs one discover of our own first, since a
+lax server of the handshake era might execute the request under other rules (D-B). A server that
+refuses to be discovered is of the handshake era; the client is told -32601, on which those who know
+both eras fall back to `initialize` (D-1), and what it sends without one is bridged. What an answer
+proves is decided in `evidence`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import trio
+
+from mcp_stdio import __version__, jsonrpc, spec
+from mcp_stdio.era import evidence
+from mcp_stdio.era.doubt import Doubt, Served
+from mcp_stdio.era.evidence import Outcome, Verdict
+from mcp_stdio.errors import CannotBridge, RelayError, TimedOut
+from mcp_stdio.jsonrpc import METHOD_NOT_FOUND, Message
+from mcp_stdio.upstream import Call, Emit, Upstream, ask, own_call
+from mcp_stdio.upstream.refusal import HttpRefusal
+from mcp_stdio.upstream.renewal import Renewal
+
+log = logging.getLogger(__name__)
+
+PROBE_TIME = 10.0
+"""Seconds for an answer to a discover of our own; then the handshake is tried (D-D)."""
+
+LATE_PROBE = 1.0
+"""Seconds that a client's discover may still take once its `initialize` was accepted."""
+
+_OF_EVERY_REQUEST = frozenset(
+    {spec.META_VERSION, spec.META_CLIENT_INFO, spec.META_CLIENT_CAPABILITIES}
+)
+
+
+class Probing:
+    """The upstream of modern clients.
+
+    `modern` speaks to a server of the stateless era, `bridge` to any other; None where crossing is
+    switched off. With `bridges_probes` a client's `server/discover` is bridged as well. `verdict`
+    is what is known of the server before anything was sent; with `is_certain` it is never doubted.
+    """
+
+    version: str | None = None
+
+    def __init__(
+        self,
+        modern: Upstream,
+        bridge: Upstream | None,
+        *,
+        ids: Iterator[str],
+        nursery: trio.Nursery,
+        emit: Emit,
+        verdict: Verdict = Verdict.UNKNOWN,
+        is_certain: bool = False,
+        bridges_probes: bool = False,
+    ) -> None:
+        self._modern = modern
+        self._bridge = bridge
+        self._ids = ids
+        self._emit = emit
+        self.verdict = verdict
+        self._is_certain = is_certain
+        self._bridges_probes = bridges_probes
+        self._own_probe = Renewal(nursery, self._probe, "find out the server's protocol era")
+        self._doubt = Doubt(nursery, self._look_anew)
+        self._example: Message | None = None  # whose `_meta` a probe of our own borrows
+        self._pending: set[trio.CancelScope] = set()  # discovers of the client
+        self._discovered = trio.Event()  # the last of them is over
+        self._discovered.set()
+
+    async def send(self, message: Message, call: Call) -> None:
+        """Deliver one message; see `Upstream.send`."""
+        if not message.is_request:
+            await self._send_unanswered(message, call)
+        elif message.method == spec.DISCOVER:
+            await self._discover(message, call)
+        else:
+            self._example = message
+            if self.verdict is Verdict.UNKNOWN:
+                await self._settle(call)
+            await self._doubt.send(message, call, self._current)
+
+    def refresh(self) -> None:
+        """See `Upstream.refresh`."""
+        self._modern.refresh()
+        if self._bridge is not None:
+            self._bridge.refresh()
+
+    async def aclose(self) -> None:
+        """See `Upstream.aclose`."""
+        await self._modern.aclose()
+        if self._bridge is not None:
+            await self._bridge.aclose()
+
+    def learn(self, verdict: Verdict) -> None:
+        """Take over what an answer, here or elsewhere, says about the server."""
+        if verdict is not Verdict.UNKNOWN and not self._is_certain:
+            self.verdict = verdict
+
+    def hasten(self) -> None:
+        """The client has shaken hands with the server: a discover still pending matters no more."""
+        for scope in self._pending:
+            scope.deadline = min(scope.deadline, trio.current_time() + LATE_PROBE)
+
+    # server/discover
+
+    async def _discover(self, message: Message, call: Call) -> None:
+        if self._is_certain and self.verdict is Verdict.LEGACY:
+            await self._refuse(message, call)
+            return
+        self._discovered = discovered = trio.Event()
+        with trio.CancelScope() as scope:
+            self._pending.add(scope)
+            try:
+                outcome = await self._asked(message, call)
+            finally:
+                self._pending.discard(scope)
+                discovered.set()
+        if scope.cancelled_caught or self.verdict is Verdict.LEGACY:
+            await self._refuse(message, call)
+        elif isinstance(outcome, RelayError):
+            raise outcome
+        else:
+            await call.emit(outcome)
+
+    async def _asked(self, message: Message, call: Call) -> Outcome:
+        """Send a discover and learn from what becomes of it."""
+        try:
+            response = await ask(self._modern, message, call)
+        except RelayError as failure:
+            self.learn(evidence.of_failed_discovery(failure))
+            answer = failure.answer if isinstance(failure, HttpRefusal) else None
+            return failure if answer is None else answer
+        if response is None:
+            return TimedOut("`server/discover` was not answered")
+        self.learn(evidence.of_discovery(response))
+        return response
+
+    async def _refuse(self, message: Message, call: Call) -> None:
+        """Answer the probe for a server of the handshake era (D-1)."""
+        assert message.id is not None
+        call.turn.over()
+        if self._bridges_probes and self._bridge is not None:
+            await self._bridge.send(message, call)
+        else:
+            text = "server/discover is not supported by the remote server"
+            await call.emit(jsonrpc.error(message.id, METHOD_NOT_FOUND, text))
+
+    # Other requests
+
+    async def _settle(self, call: Call) -> None:
+        """Find out the era: by a discover of the client that is under way, or by one of our own.
+
+        Raises RelayError where the server cannot be asked; one that does not answer in time is
+        taken for one of the handshake era, until it says otherwise (D-D).
+        """
+        call.turn.over()
+        with trio.move_on_after(PROBE_TIME):
+            await self._discovered.wait()
+        with trio.move_on_after(PROBE_TIME):
+            if self.verdict is Verdict.UNKNOWN:
+                await self._own_probe.join()
+        if self.verdict is Verdict.UNKNOWN:
+            self.verdict = Verdict.LEGACY
+
+    async def _probe(self) -> None:
+        assert self._example is not None
+        meta = self._example.params.get("_meta")
+        about = {spec.META_CLIENT_INFO: {"name": "mcp-stdio", "version": __version__}}
+        meta = about | (meta if isinstance(meta, dict) else {})
+        meta = {name: value for name, value in meta.items() if name in _OF_EVERY_REQUEST}
+        probe = jsonrpc.request(next(self._ids), spec.DISCOVER, {"_meta": meta})
+        outcome = await self._asked(probe, own_call(self._emit))
+        if self.verdict is Verdict.UNKNOWN and isinstance(outcome, RelayError):
+            raise outcome
+
+    async def _current(self) -> Served:
+        if self.verdict is Verdict.MODERN:
+            return Served(self._modern, Verdict.MODERN)
+        if self._bridge is None:
+            raise CannotBridge(
+                "the remote server does not speak the protocol revision of this request",
+                hint="it opens with `initialize`; leave out `--bridge never` to have it bridged",
+            )
+        return Served(self._bridge, self.verdict)
+
+    async def _look_anew(self) -> None:
+        log.info("the server may have changed its protocol era: looking anew")
+        await self._own_probe.join()
+
+    async def _send_unanswered(self, message: Message, call: Call) -> None:
+        if message.is_response or self.verdict is not Verdict.MODERN:
+            log.warning("dropped a %s: there is no session", message.kind.value)
+            return
+        await self._modern.send(message, call)
