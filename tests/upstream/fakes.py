@@ -27,6 +27,7 @@ from mcp_stdio.upstream.handshake import Handshake
 from mcp_stdio.upstream.patience import Patience
 from mcp_stdio.upstream.questions import Questions
 from mcp_stdio.upstream.session import Session
+from mcp_stdio.upstream.streamable_http import StreamableHttp
 
 URL = Url.parse("http://server.example/mcp")
 
@@ -378,7 +379,9 @@ async def in_session_with(
         async with trio.open_nursery() as nursery:
             client = Client(nursery)
             client.upstream = Session(
-                Messenger(server, URL, limit=LIMIT),
+                StreamableHttp(
+                    Messenger(server, URL, limit=LIMIT), nursery=nursery, emit=client.emit
+                ),
                 nursery=nursery,
                 emit=client.emit,
                 ids=ids or (f"relay-{number}" for number in itertools.count(1)),

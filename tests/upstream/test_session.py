@@ -12,7 +12,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from mcp_stdio.errors import BadAnswer, ConnectionLost, SessionLost, TimedOut, Unreachable
-from mcp_stdio.upstream.session import INITIALIZED_GRACE, LISTENING_GRACE
+from mcp_stdio.upstream.barrier import INITIALIZED_GRACE, LISTENING_GRACE
 from tests.upstream.fakes import (
     FOREVER,
     INITIALIZE,

@@ -17,6 +17,7 @@ from mcp_stdio.http import Head
 from mcp_stdio.jsonrpc import Id, Message
 from mcp_stdio.redaction import protect_passing
 from mcp_stdio.upstream import Call, own_call
+from mcp_stdio.upstream.barrier import Barrier
 from mcp_stdio.upstream.exchange import Messenger
 from mcp_stdio.upstream.link import HeaderList
 from mcp_stdio.upstream.patience import Patience
@@ -37,19 +38,17 @@ class _Open:
 class Handshake:
     """A session, from the `initialize` request that opens it to the farewell.
 
-    `completing` is set once `notifications/initialized` is on its way, `ready` once requests may
-    go out, as a rule when the server has accepted it; `listening` is the scope of the GET stream's
-    task, `has_listener` whether that was started, `is_listening` whether the server may still offer
-    the stream; `listening_decided` is set once it said so, or could not be asked.
+    `messenger` takes its messages; requests wait behind `barrier`. `listening` is the scope of the
+    GET stream's task, `has_listener` whether that was started, `is_listening` whether the server
+    may still offer the stream; `listening_decided` is set once it said so, or could not be asked.
     """
 
     def __init__(self, messenger: Messenger, questions: Questions[Handshake]) -> None:
-        self._messenger = messenger
+        self.messenger = messenger
         self._questions = questions
         self.session_id: str | None = None
         self.version: str | None = None
-        self.completing = trio.Event()
-        self.ready = trio.Event()
+        self.barrier = Barrier()
         self.listening = trio.CancelScope()
         self.has_listener = False
         self.is_listening = False
@@ -159,7 +158,7 @@ class Handshake:
             notice = jsonrpc.notification(spec.CANCELLED, {"requestId": message.id})
         patience = Patience(silence=None, total=None)  # the caller's scope bounds it
         with patience:
-            await self._messenger.tell(notice, self, own_call(_ignore), patience)
+            await self.messenger.tell(notice, self, own_call(_ignore), patience)
 
     def overheard(self, message: Message, request: Message | None) -> None:
         """Note what the server asks the client, on the stream of `request` or on the GET stream.
