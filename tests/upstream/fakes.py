@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +24,7 @@ from mcp_stdio.jsonrpc import Message
 from mcp_stdio.upstream import Call, Upstream
 from mcp_stdio.upstream.exchange import Messenger
 from mcp_stdio.upstream.handshake import Handshake
+from mcp_stdio.upstream.link import HeadersOf, no_headers
 from mcp_stdio.upstream.patience import Patience
 from mcp_stdio.upstream.questions import Questions
 from mcp_stdio.upstream.session import Session
@@ -373,6 +374,8 @@ async def in_session_with(
     silence: float | None = 120.0,
     total: float | None = None,
     ids: Iterator[str] | None = None,
+    headers: HeadersOf = no_headers,
+    renewed: Callable[[], Awaitable[None]] | None = None,
 ) -> AsyncIterator[Client]:
     """A client in front of a `Session`; nothing has been sent yet. Bounded by the mock clock."""
     with trio.fail_after(100_000):
@@ -380,13 +383,17 @@ async def in_session_with(
             client = Client(nursery)
             client.upstream = Session(
                 StreamableHttp(
-                    Messenger(server, URL, limit=LIMIT), nursery=nursery, emit=client.emit
+                    Messenger(server, URL, limit=LIMIT),
+                    nursery=nursery,
+                    emit=client.emit,
+                    headers=headers,
                 ),
                 nursery=nursery,
                 emit=client.emit,
                 ids=ids or (f"relay-{number}" for number in itertools.count(1)),
                 timeout_read=silence,
                 timeout_call=total,
+                renewed=renewed,
             )
             yield client
             nursery.cancel_scope.cancel()

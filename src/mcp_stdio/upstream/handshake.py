@@ -19,7 +19,7 @@ from mcp_stdio.redaction import protect_passing
 from mcp_stdio.upstream import Call, own_call
 from mcp_stdio.upstream.barrier import Barrier
 from mcp_stdio.upstream.exchange import Messenger
-from mcp_stdio.upstream.link import HeaderList
+from mcp_stdio.upstream.link import HeaderList, HeadersOf, no_headers
 from mcp_stdio.upstream.patience import Patience
 from mcp_stdio.upstream.questions import Questions
 
@@ -41,11 +41,18 @@ class Handshake:
     `messenger` takes its messages; requests wait behind `barrier`. `listening` is the scope of the
     GET stream's task, `has_listener` whether that was started, `is_listening` whether the server
     may still offer the stream; `listening_decided` is set once it said so, or could not be asked.
+    `headers` gives what a message needs besides the session's own (T-35).
     """
 
-    def __init__(self, messenger: Messenger, questions: Questions[Handshake]) -> None:
+    def __init__(
+        self,
+        messenger: Messenger,
+        questions: Questions[Handshake],
+        headers: HeadersOf = no_headers,
+    ) -> None:
         self.messenger = messenger
         self._questions = questions
+        self._headers_of = headers
         self.session_id: str | None = None
         self.version: str | None = None
         self.barrier = Barrier()
@@ -73,7 +80,7 @@ class Handshake:
         """Headers of a POST; `initialize` itself goes out bare, also when it is tried again."""
         if message.method == spec.INITIALIZE:
             return spec.POST_HEADERS
-        return spec.POST_HEADERS + self._own_headers()
+        return spec.POST_HEADERS + self._own_headers() + self._headers_of(message)
 
     def listen_headers(self, last_event_id: str | None) -> HeaderList:
         """Headers of the GET stream."""

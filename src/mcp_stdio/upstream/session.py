@@ -9,7 +9,7 @@ T-17). Knows nothing of the stateless era, nor how messages travel.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -46,7 +46,8 @@ class Session:
     """The upstream of the handshake era. `nursery` runs renewals and farewells.
 
     `emit` brings what belongs to no request to the client; `ids` mints the relay's own ids.
-    Time-outs are seconds, None without limit.
+    Time-outs are seconds, None without limit. `renewed` is run each time that a new session has
+    taken the place of a lost one: what happened in between, nobody was told.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Session:
         ids: Iterator[str],
         timeout_read: float | None,
         timeout_call: float | None,
+        renewed: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._transport = transport
         self._nursery = nursery
@@ -73,6 +75,7 @@ class Session:
         self._handshake: Handshake | None = None
         self._unfinished: set[Handshake] = set()  # begun, and not there yet or failed
         self._questions: Questions[Handshake] = Questions()
+        self._renewed = renewed
         self._renewal = Renewal(nursery, self._open_anew)
         self._standing = Standing()
 
@@ -83,7 +86,10 @@ class Session:
         return version if isinstance(version, str) else None
 
     async def send(self, message: Message, call: Call) -> None:
-        """Deliver one message; see `Upstream.send`."""
+        """Deliver one message; see `Upstream.send`.
+
+        A refused `initialize` is raised, whatever its body: it tells of the server's era.
+        """
         # Messages pass the handshake's state in the order they were read, and leave in the order
         # in which they passed it: what waits for the handshake must not stop what completes it.
         await call.turn.come()
@@ -119,10 +125,6 @@ class Session:
             await self._initialize(message, call)
         elif message.method == spec.PING and not self._opened:
             await call.emit(jsonrpc.result(message.id, {}))  # S-9
-        elif message.method == spec.DISCOVER:
-            # A client of both eras falls back to `initialize` on this (D-1).
-            text = "server/discover is not supported by the remote server"
-            await call.emit(jsonrpc.error(message.id, jsonrpc.METHOD_NOT_FOUND, text))
         else:
             try:
                 await self._request(message, call)
@@ -216,10 +218,6 @@ class Session:
                 handshake = await self._begin()
                 emit = partial(self._adopt, handshake, call.emit)
                 await handshake.messenger.ask(message, handshake, call.emitting(emit), patience)
-        except HttpRefusal as refusal:
-            if refusal.answer is None:
-                raise
-            await call.emit(refusal.answer)
         finally:
             if handshake is not None and handshake.version is not None:
                 self._take_over(handshake, message)
@@ -331,6 +329,8 @@ class Session:
         if self._take_over(handshake, opening):
             self._open(handshake)
             log.info("opened the session anew")
+            if self._renewed is not None:
+                self._nursery.start_soon(guarded, self._renewed)
 
     async def _own(self, message: Message, handshake: Handshake) -> Message:
         """Send a request of the relay's own and return its result."""

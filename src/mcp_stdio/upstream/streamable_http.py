@@ -16,6 +16,7 @@ from mcp_stdio.upstream import Emit
 from mcp_stdio.upstream.background import guarded
 from mcp_stdio.upstream.exchange import Messenger
 from mcp_stdio.upstream.handshake import Handshake
+from mcp_stdio.upstream.link import HeadersOf, no_headers
 from mcp_stdio.upstream.listening import listen
 from mcp_stdio.upstream.questions import Questions
 
@@ -26,16 +27,27 @@ FAREWELL = 30.0
 
 
 class StreamableHttp:
-    """A transport; `nursery` runs the listening streams, `emit` takes what comes on them."""
+    """A transport; `nursery` runs the listening streams, `emit` takes what comes on them.
 
-    def __init__(self, messenger: Messenger, *, nursery: trio.Nursery, emit: Emit) -> None:
+    `headers` gives what a message needs besides the headers of its session.
+    """
+
+    def __init__(
+        self,
+        messenger: Messenger,
+        *,
+        nursery: trio.Nursery,
+        emit: Emit,
+        headers: HeadersOf = no_headers,
+    ) -> None:
         self._messenger = messenger
         self._nursery = nursery
         self._emit = emit
+        self._headers = headers
 
     async def connect(self, questions: Questions[Handshake]) -> Handshake:
         """The beginning of a session: every message is a POST of its own."""
-        return Handshake(self._messenger, questions)
+        return Handshake(self._messenger, questions, self._headers)
 
     def listen(self, handshake: Handshake) -> None:
         """Open the GET stream."""
