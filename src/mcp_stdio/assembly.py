@@ -16,6 +16,7 @@ from mcp_stdio.shaping import MergedPages
 from mcp_stdio.upstream import Emit, Upstream
 from mcp_stdio.upstream.exchange import Messenger
 from mcp_stdio.upstream.session import Session
+from mcp_stdio.upstream.streamable_http import StreamableHttp
 
 
 def assemble(config: Config, client: Lane, nursery: trio.Nursery, emit: Emit) -> Upstream:
@@ -23,7 +24,7 @@ def assemble(config: Config, client: Lane, nursery: trio.Nursery, emit: Emit) ->
     ids = jsonrpc.mint_ids()
     messenger = Messenger(client, Url.parse(config.url), limit=config.max_message_size)
     upstream: Upstream = Session(
-        messenger,
+        StreamableHttp(messenger, nursery=nursery, emit=emit),
         nursery=nursery,
         emit=emit,
         ids=ids,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,9 +24,11 @@ from mcp_stdio.jsonrpc import Message
 from mcp_stdio.upstream import Call, Upstream
 from mcp_stdio.upstream.exchange import Messenger
 from mcp_stdio.upstream.handshake import Handshake
+from mcp_stdio.upstream.link import HeadersOf, no_headers
 from mcp_stdio.upstream.patience import Patience
 from mcp_stdio.upstream.questions import Questions
 from mcp_stdio.upstream.session import Session
+from mcp_stdio.upstream.streamable_http import StreamableHttp
 
 URL = Url.parse("http://server.example/mcp")
 
@@ -372,18 +374,26 @@ async def in_session_with(
     silence: float | None = 120.0,
     total: float | None = None,
     ids: Iterator[str] | None = None,
+    headers: HeadersOf = no_headers,
+    renewed: Callable[[], Awaitable[None]] | None = None,
 ) -> AsyncIterator[Client]:
     """A client in front of a `Session`; nothing has been sent yet. Bounded by the mock clock."""
     with trio.fail_after(100_000):
         async with trio.open_nursery() as nursery:
             client = Client(nursery)
             client.upstream = Session(
-                Messenger(server, URL, limit=LIMIT),
+                StreamableHttp(
+                    Messenger(server, URL, limit=LIMIT),
+                    nursery=nursery,
+                    emit=client.emit,
+                    headers=headers,
+                ),
                 nursery=nursery,
                 emit=client.emit,
                 ids=ids or (f"relay-{number}" for number in itertools.count(1)),
                 timeout_read=silence,
                 timeout_call=total,
+                renewed=renewed,
             )
             yield client
             nursery.cancel_scope.cancel()

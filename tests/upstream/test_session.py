@@ -12,7 +12,9 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from mcp_stdio.errors import BadAnswer, ConnectionLost, SessionLost, TimedOut, Unreachable
-from mcp_stdio.upstream.session import INITIALIZED_GRACE, LISTENING_GRACE
+from mcp_stdio.jsonrpc import Message
+from mcp_stdio.upstream.barrier import INITIALIZED_GRACE, LISTENING_GRACE
+from mcp_stdio.upstream.refusal import HttpRefusal
 from tests.upstream.fakes import (
     FOREVER,
     INITIALIZE,
@@ -244,9 +246,6 @@ async def test_a_request_without_a_handshake(autojump_clock: MockClock) -> None:
         await client.done(asked, client.tell("notifications/x"), client.tell(INITIALIZED))
         assert asked.answer["error"]["code"] == -32602
         assert "initialize" in asked.answer["error"]["message"]
-        discover = client.ask("server/discover")
-        await client.done(discover)
-        assert discover.answer["error"]["code"] == -32601
         await client.upstream.aclose()
         client.upstream.refresh()
     assert server.seen == []
@@ -281,21 +280,67 @@ async def test_the_first_initialize_fails_and_the_next_message_brings_it_again(
     assert len(server.got("GET")) == 1
 
 
-async def test_an_initialize_that_is_refused_is_refused_again(autojump_clock: MockClock) -> None:
-    for refusal in (
-        lambda seen: error(seen, -32602, "Unsupported protocol version"),
-        lambda seen: error(seen, -32602, "Unsupported protocol version", 400),
-    ):
-        server = Server(initialize=refusal)
-        async with in_session_with(server) as client:
-            opening = client.ask("initialize", INITIALIZE)
-            await client.done(opening)
+@pytest.mark.parametrize("status", [200, 400])
+async def test_an_initialize_that_is_refused_is_refused_again(
+    autojump_clock: MockClock, status: int
+) -> None:
+    server = Server()
+    server.rules["initialize"] = lambda seen: error(
+        seen, -32602, "Unsupported protocol version", status
+    )
+    async with in_session_with(server) as client:
+        opening = client.ask("initialize", INITIALIZE)
+        await client.done(opening)
+        if status == 200:
             assert opening.answer["error"]["code"] == -32602
-            asked = client.ask(CALL)
-            await client.done(asked)
-            assert isinstance(asked.failure, BadAnswer)
-            assert "Unsupported protocol version" in str(asked.failure)
-        assert server.order() == ["initialize", "initialize"]
+        else:
+            assert isinstance(opening.failure, HttpRefusal)
+            assert opening.failure.answer is not None
+            assert opening.failure.answer.error is not None
+            assert opening.failure.answer.error["code"] == -32602
+            assert opening.emitted == [], "what it means is decided above"
+        asked = client.ask(CALL)
+        await client.done(asked)
+        assert isinstance(asked.failure, BadAnswer)
+        assert "Unsupported protocol version" in str(asked.failure)
+    assert server.order() == ["initialize", "initialize"]
+
+
+async def test_a_renewed_session_is_told_of(autojump_clock: MockClock) -> None:
+    """What happened while there was no session, nobody was told (B-59)."""
+    server = Server()
+    renewals: list[float] = []
+
+    async def renewed() -> None:
+        await trio.sleep(60)
+        renewals.append(trio.current_time())
+
+    async with in_session_with(server, renewed=renewed) as client:
+        await client.shake_hands()
+        await client.shake_hands()
+        await trio.sleep(100)
+        assert renewals == []
+        server.forget()
+        asked = client.ask(CALL)
+        await client.done(asked)
+        assert asked.took < 1, "nobody waits for it"
+        await trio.sleep(100)
+        assert len(renewals) == 1
+
+
+async def test_headers_that_a_message_needs(autojump_clock: MockClock) -> None:
+    """T-35 on a session: `Mcp-Param-*` where the server has asked for them."""
+
+    def wanted(message: Message) -> tuple[tuple[str, str], ...]:
+        return (("Mcp-Param-Region", "eu"),) if message.method == CALL else ()
+
+    server = Server()
+    async with in_session_with(server, headers=wanted) as client:
+        await client.shake_hands()
+        await client.done(client.ask(CALL), client.ask(LIST))
+    sent = {seen.rule: seen.header("Mcp-Param-Region") for seen in server.seen}
+    assert {rule for rule, value in sent.items() if value == "eu"} == {CALL}
+    assert headers(server.got(CALL)[0]) == ("2025-11-25", "session-1")
 
 
 async def test_initialize_again_in_one_process_is_a_new_session(

@@ -18,6 +18,7 @@ from mcp_stdio.errors import BadAnswer, quote
 from mcp_stdio.http import Lane
 from mcp_stdio.jsonrpc import Message
 from mcp_stdio.upstream import Upstream, own_call
+from mcp_stdio.upstream.refusal import HttpRefusal
 
 Facts = Mapping[str, Any]
 
@@ -40,7 +41,13 @@ class Peer:
             else:
                 await self._overhear(message)
 
-        await self._upstream.send(jsonrpc.request(next(self._ids), method, params), own_call(emit))
+        request = jsonrpc.request(next(self._ids), method, params)
+        try:
+            await self._upstream.send(request, own_call(emit))
+        except HttpRefusal as refusal:
+            if refusal.answer is None:
+                raise
+            answers.append(refusal.answer)
         if not answers:
             raise BadAnswer(f"`{method}` was not answered")
         error = answers[0].error

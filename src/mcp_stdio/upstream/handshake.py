@@ -17,8 +17,9 @@ from mcp_stdio.http import Head
 from mcp_stdio.jsonrpc import Id, Message
 from mcp_stdio.redaction import protect_passing
 from mcp_stdio.upstream import Call, own_call
+from mcp_stdio.upstream.barrier import Barrier
 from mcp_stdio.upstream.exchange import Messenger
-from mcp_stdio.upstream.link import HeaderList
+from mcp_stdio.upstream.link import HeaderList, HeadersOf, no_headers
 from mcp_stdio.upstream.patience import Patience
 from mcp_stdio.upstream.questions import Questions
 
@@ -37,19 +38,24 @@ class _Open:
 class Handshake:
     """A session, from the `initialize` request that opens it to the farewell.
 
-    `completing` is set once `notifications/initialized` is on its way, `ready` once requests may
-    go out, as a rule when the server has accepted it; `listening` is the scope of the GET stream's
-    task, `has_listener` whether that was started, `is_listening` whether the server may still offer
-    the stream; `listening_decided` is set once it said so, or could not be asked.
+    `messenger` takes its messages; requests wait behind `barrier`. `listening` is the scope of the
+    GET stream's task, `has_listener` whether that was started, `is_listening` whether the server
+    may still offer the stream; `listening_decided` is set once it said so, or could not be asked.
+    `headers` gives what a message needs besides the session's own (T-35).
     """
 
-    def __init__(self, messenger: Messenger, questions: Questions[Handshake]) -> None:
-        self._messenger = messenger
+    def __init__(
+        self,
+        messenger: Messenger,
+        questions: Questions[Handshake],
+        headers: HeadersOf = no_headers,
+    ) -> None:
+        self.messenger = messenger
         self._questions = questions
+        self._headers_of = headers
         self.session_id: str | None = None
         self.version: str | None = None
-        self.completing = trio.Event()
-        self.ready = trio.Event()
+        self.barrier = Barrier()
         self.listening = trio.CancelScope()
         self.has_listener = False
         self.is_listening = False
@@ -81,7 +87,7 @@ class Handshake:
         """Headers of a POST; `initialize` itself goes out bare, also when it is tried again."""
         if message.method == spec.INITIALIZE:
             return spec.POST_HEADERS
-        return spec.POST_HEADERS + self._own_headers()
+        return spec.POST_HEADERS + self._own_headers() + self._headers_of(message)
 
     def listen_headers(self, last_event_id: str | None) -> HeaderList:
         """Headers of the GET stream."""
@@ -166,7 +172,7 @@ class Handshake:
             notice = jsonrpc.notification(spec.CANCELLED, {"requestId": message.id})
         patience = Patience(silence=None, total=None)  # the caller's scope bounds it
         with patience:
-            await self._messenger.tell(notice, self, own_call(_ignore), patience)
+            await self.messenger.tell(notice, self, own_call(_ignore), patience)
 
     def overheard(self, message: Message, request: Message | None) -> bool:
         """Note what the server asks the client, on the stream of `request` or on the GET stream.

@@ -6,6 +6,7 @@ opened it and how it is renewed is the upstream's business.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from mcp_stdio.http import Head
@@ -14,6 +15,14 @@ from mcp_stdio.upstream import Call
 from mcp_stdio.upstream.patience import Patience
 
 HeaderList = tuple[tuple[str, str], ...]
+
+HeadersOf = Callable[[Message], HeaderList]
+"""Headers that a message needs for what is in it."""
+
+
+def no_headers(message: Message) -> HeaderList:
+    """None beyond those of the link."""
+    return ()
 
 
 class Link(Protocol):

@@ -16,27 +16,25 @@ from mcp_stdio.http import Request
 from mcp_stdio.jsonrpc import Message
 from mcp_stdio.spec import EVENT_STREAM
 from mcp_stdio.upstream import Emit
-from mcp_stdio.upstream.exchange import Messenger
 from mcp_stdio.upstream.handshake import Handshake
 from mcp_stdio.upstream.stream import EventStream
 
 log = logging.getLogger(__name__)
 
 
-async def listen(messenger: Messenger, handshake: Handshake, emit: Emit) -> None:
+async def listen(handshake: Handshake, emit: Emit) -> None:
     """Emit what the server says of its own accord until the session ends or it declines."""
-    stream = _Listening(messenger, handshake, emit)
+    stream = _Listening(handshake, emit)
     with handshake.listening:
         while await stream.connect():
             pass
 
 
 class _Listening:
-    def __init__(self, messenger: Messenger, handshake: Handshake, emit: Emit) -> None:
-        self._messenger = messenger
+    def __init__(self, handshake: Handshake, emit: Emit) -> None:
         self._handshake = handshake
         self._emit = emit
-        self._stream = EventStream(messenger.limit)
+        self._stream = EventStream(handshake.messenger.limit)
         self._was_open = False
 
     async def connect(self) -> bool:
@@ -59,9 +57,10 @@ class _Listening:
         return True
 
     async def _read_one(self) -> bool:
+        messenger = self._handshake.messenger
         headers = self._handshake.listen_headers(self._stream.last_event_id)
-        request = Request("GET", self._messenger.url, headers, is_replayable=True)
-        exchange = await self._messenger.http.send(request)
+        request = Request("GET", messenger.url, headers, is_replayable=True)
+        exchange = await messenger.http.send(request)
         try:
             head = await exchange.head()
             self._handshake.listening_decided.set()

@@ -1,15 +1,15 @@
-"""A server of the handshake era over Streamable HTTP (2025-03-26 to 2025-11-25).
+"""A server of the handshake era (2024-11-05 to 2025-11-25), over either of its transports.
 
 Owns the way into a session: the client's `initialize` and its replay when the server has forgotten
-us, the barrier that keeps requests behind the handshake, the farewell. One renewal serves all
-requests that lost the session at the same time; it is tried again with the next message when it
-fails (T-41 to T-44, S-9, T-17). Knows nothing of the stateless era.
+us, requests kept behind the handshake, the farewell. One renewal serves all requests that lost the
+session at the same time; it is tried again with the next message when it fails (T-41 to T-44, S-9,
+T-17). Knows nothing of the stateless era, nor how messages travel.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -24,53 +24,44 @@ from mcp_stdio.errors import (
     SessionLost,
     quote,
 )
-from mcp_stdio.http import Request
 from mcp_stdio.jsonrpc import Message
 from mcp_stdio.upstream import Call, Emit, own_call
 from mcp_stdio.upstream.background import guarded
-from mcp_stdio.upstream.exchange import Messenger
 from mcp_stdio.upstream.handshake import Handshake
-from mcp_stdio.upstream.listening import listen
 from mcp_stdio.upstream.patience import Patience
 from mcp_stdio.upstream.questions import Questions
 from mcp_stdio.upstream.refusal import HttpRefusal
 from mcp_stdio.upstream.renewal import Renewal
+from mcp_stdio.upstream.standing import Standing
+from mcp_stdio.upstream.transport import Transport
 from mcp_stdio.upstream.turn import Queue
 
 log = logging.getLogger(__name__)
-
-INITIALIZED_GRACE = 0.3
-"""Seconds that requests wait for the client's `notifications/initialized`. A client sends it before
-them; a script may leave it out and still deserves its answers before the drain is over."""
-
-ACCEPTED_GRACE = 10.0
-"""Seconds that requests wait for the server to accept it."""
-
-LISTENING_GRACE = 0.5
-"""Seconds that requests wait for the listening stream: as a rule it is open, or declined, after one
-round trip. Some servers say nothing on it before their first event."""
 
 OWN_REQUEST = 30.0
 """Seconds that one of the relay's own requests may take in all."""
 
 
 class Session:
-    """The upstream of the handshake era. `nursery` runs the listening stream and renewals.
+    """The upstream of the handshake era. `nursery` runs renewals and farewells.
 
     `emit` brings what belongs to no request to the client; `ids` mints the relay's own ids.
+    Time-outs are seconds, None without limit. `renewed` is run each time that a new session has
+    taken the place of a lost one: what happened in between, nobody was told.
     """
 
     def __init__(
         self,
-        messenger: Messenger,
+        transport: Transport,
         *,
         nursery: trio.Nursery,
         emit: Emit,
         ids: Iterator[str],
         timeout_read: float | None,
         timeout_call: float | None,
+        renewed: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        self._messenger = messenger
+        self._transport = transport
         self._nursery = nursery
         self._emit = emit
         self._ids = ids
@@ -84,8 +75,9 @@ class Session:
         self._handshake: Handshake | None = None
         self._unfinished: set[Handshake] = set()  # begun, and not there yet or failed
         self._questions: Questions[Handshake] = Questions()
+        self._renewed = renewed
         self._renewal = Renewal(nursery, self._open_anew)
-        self._standing: dict[tuple[str, str], Message] = {}  # log level and subscriptions
+        self._standing = Standing()
 
     @property
     def version(self) -> str | None:
@@ -94,7 +86,10 @@ class Session:
         return version if isinstance(version, str) else None
 
     async def send(self, message: Message, call: Call) -> None:
-        """Deliver one message; see `Upstream.send`."""
+        """Deliver one message; see `Upstream.send`.
+
+        A refused `initialize` is raised, whatever its body: it tells of the server's era.
+        """
         # Messages pass the handshake's state in the order they were read, and leave in the order
         # in which they passed it: what waits for the handshake must not stop what completes it.
         await call.turn.come()
@@ -120,7 +115,7 @@ class Session:
             handshakes.add(self._handshake)
         async with trio.open_nursery() as nursery:
             for handshake in handshakes:
-                nursery.start_soon(self._leave, handshake)
+                nursery.start_soon(self._transport.leave, handshake)
 
     # Client to server
 
@@ -130,10 +125,6 @@ class Session:
             await self._initialize(message, call)
         elif message.method == spec.PING and not self._opened:
             await call.emit(jsonrpc.result(message.id, {}))  # S-9
-        elif message.method == spec.DISCOVER:
-            # A client of both eras falls back to `initialize` on this (D-1).
-            text = "server/discover is not supported by the remote server"
-            await call.emit(jsonrpc.error(message.id, jsonrpc.METHOD_NOT_FOUND, text))
         else:
             try:
                 await self._request(message, call)
@@ -162,10 +153,10 @@ class Session:
         *,
         is_last: bool = False,
     ) -> None:
-        if message.method in (spec.SET_LEVEL, spec.SUBSCRIBE, spec.UNSUBSCRIBE):
-            call = call.emitting(partial(self._note, message, call.emit))
+        if self._standing.concerns(message):
+            call = call.emitting(self._standing.noting(message, call.emit))
         try:
-            await self._messenger.ask(message, handshake, call, patience)
+            await handshake.messenger.ask(message, handshake, call, patience)
         except HttpRefusal as refusal:
             # What is refused in a new session as well is not about the session.
             if not is_last or refusal.answer is None:
@@ -176,18 +167,6 @@ class Session:
         except SessionLost:
             self._lose(handshake)
             raise
-
-    async def _note(self, request: Message, emit: Emit, message: Message) -> None:
-        """Remember what a new session has to be told again, once the server granted it."""
-        if message.is_response and message.error is None:
-            match request.method, request.params:
-                case spec.SET_LEVEL, _:
-                    self._standing["level", ""] = request
-                case spec.SUBSCRIBE, {"uri": str(uri)}:
-                    self._standing["uri", uri] = request
-                case spec.UNSUBSCRIBE, {"uri": str(uri)}:
-                    self._standing.pop(("uri", uri), None)
-        await emit(message)
 
     async def _send_unanswered(self, message: Message, call: Call) -> None:
         try:
@@ -218,7 +197,7 @@ class Session:
         silence = self._timeout_read or OWN_REQUEST
         with Patience(silence=silence, total=self._timeout_call) as patience:
             try:
-                await self._messenger.tell(message, handshake, call, patience)
+                await handshake.messenger.tell(message, handshake, call, patience)
             except HttpRefusal as refusal:
                 self._judge(refusal, handshake)
                 raise
@@ -228,33 +207,39 @@ class Session:
     async def _initialize(self, message: Message, call: Call) -> None:
         call.turn.over()
         if self._handshake is not None:  # again in one process: a new session (Q-20)
-            self._handshake.listening.cancel()
-            self._nursery.start_soon(guarded, self._leave, self._handshake)
+            self._leave(self._handshake)
         self._opening = message
         self._opened = {}
         self._standing.clear()
         self._opened_over = over = trio.Event()
-        self._handshake = handshake = self._begin()
-        emit = partial(self._adopt, handshake, call.emit)
+        self._handshake = handshake = None
         try:
             with self._patience() as patience:
-                await self._messenger.ask(message, handshake, call.emitting(emit), patience)
-        except HttpRefusal as refusal:
-            if refusal.answer is None:
-                raise
-            await call.emit(refusal.answer)
+                handshake = await self._begin()
+                emit = partial(self._adopt, handshake, call.emit)
+                await handshake.messenger.ask(message, handshake, call.emitting(emit), patience)
         finally:
-            if handshake.version is not None:
-                self._unfinished.discard(handshake)
-            elif self._handshake is handshake:
-                self._handshake = None
+            if handshake is not None and handshake.version is not None:
+                self._take_over(handshake, message)
             over.set()
 
-    def _begin(self) -> Handshake:
-        handshake = Handshake(self._messenger, self._questions)
+    async def _begin(self) -> Handshake:
+        handshake = await self._transport.connect(self._questions)
         self._unfinished = {other for other in self._unfinished if other.has_session}
         self._unfinished.add(handshake)
         return handshake
+
+    def _take_over(self, handshake: Handshake, opening: Message) -> bool:
+        """Use this session, unless the client has begun anew since its `opening`."""
+        self._unfinished.discard(handshake)
+        if self._opening is not opening:
+            self._leave(handshake)
+            return False
+        self._handshake = handshake
+        return True
+
+    def _leave(self, handshake: Handshake) -> None:
+        self._nursery.start_soon(guarded, self._transport.leave, handshake)
 
     async def _adopt(self, handshake: Handshake, emit: Emit, message: Message) -> None:
         if message.is_response and message.error is None:
@@ -269,7 +254,7 @@ class Session:
         if handshake is None:
             log.warning("dropped `%s`: there is no session", message.method)
             return
-        handshake.completing.set()
+        handshake.barrier.begin()
         try:
             await self._tell(message, handshake, call)
         finally:
@@ -277,19 +262,13 @@ class Session:
 
     def _open(self, handshake: Handshake) -> None:
         """Listen, now that `initialized` was accepted, and let requests through (T-6, T-17)."""
-        handshake.completing.set()
+        barrier = handshake.barrier
+        barrier.begin()
         if handshake.has_listener:
             return
-        handshake.has_listener = handshake.is_listening = True
-        self._nursery.start_soon(guarded, listen, self._messenger, handshake, self._emit)
-        self._nursery.start_soon(guarded, self._let_through, handshake)
-
-    async def _let_through(self, handshake: Handshake) -> None:
-        # A server that asks something during the first call, and not on its stream, drops the
-        # question when nobody listens yet.
-        with trio.move_on_after(LISTENING_GRACE):
-            await handshake.listening_decided.wait()
-        handshake.ready.set()
+        handshake.has_listener = True
+        self._transport.listen(handshake)
+        self._nursery.start_soon(guarded, barrier.open_after, handshake.listening_decided)
 
     async def _current(self) -> Handshake:
         """The session to use, opened anew if need be. Raises _NotInitialized, RelayError."""
@@ -302,13 +281,7 @@ class Session:
                     raise _NotInitialized
                 await self._renewal.join()
                 continue
-            if not handshake.ready.is_set():
-                with trio.move_on_after(INITIALIZED_GRACE) as grace:
-                    await handshake.completing.wait()
-                if not grace.cancelled_caught:
-                    with trio.move_on_after(ACCEPTED_GRACE):
-                        await handshake.ready.wait()
-                handshake.ready.set()
+            await handshake.barrier.wait()
             if self._handshake is handshake:
                 return handshake
 
@@ -340,7 +313,7 @@ class Session:
 
     async def _open_anew(self) -> None:
         assert self._opening is not None
-        opening, handshake = self._opening, self._begin()
+        opening, handshake = self._opening, await self._begin()
         result = (await self._own(opening.with_id(next(self._ids)), handshake)).result
         handshake.agree(result.get("protocolVersion"))
         for name in ("protocolVersion", "capabilities") if self._opened else ():
@@ -348,18 +321,16 @@ class Session:
                 log.warning("the new session differs from the old one in `%s`", name)
         self._opened = self._opened or result
         await self._tell(jsonrpc.notification(spec.INITIALIZED), handshake, own_call(self._emit))
-        for message in list(self._standing.values()):
+        for message in self._standing:
             try:
                 await self._own(message.with_id(next(self._ids)), handshake)
             except (BadAnswer, AuthorizationFailed) as exc:
                 log.warning("the new session does not take `%s`: %s", message.method, exc)
-        self._unfinished.discard(handshake)
-        if self._opening is not opening:  # the client has begun anew meanwhile
-            self._nursery.start_soon(guarded, self._leave, handshake)
-            return
-        self._handshake = handshake
-        self._open(handshake)
-        log.info("opened the session anew")
+        if self._take_over(handshake, opening):
+            self._open(handshake)
+            log.info("opened the session anew")
+            if self._renewed is not None:
+                self._nursery.start_soon(guarded, self._renewed)
 
     async def _own(self, message: Message, handshake: Handshake) -> Message:
         """Send a request of the relay's own and return its result."""
@@ -374,7 +345,7 @@ class Session:
         silence = self._timeout_read or OWN_REQUEST
         with Patience(silence=silence, total=OWN_REQUEST) as patience:
             try:
-                await self._messenger.ask(message, handshake, own_call(take), patience)
+                await handshake.messenger.ask(message, handshake, own_call(take), patience)
             except HttpRefusal as refusal:
                 if refusal.answer is None:
                     raise
@@ -383,24 +354,6 @@ class Session:
             text = quote(str(error.get("message", "")))
             raise BadAnswer(f"the server refuses `{message.method}`: {text}")
         return answers[0]
-
-    # Leaving
-
-    async def _leave(self, handshake: Handshake) -> None:
-        if not handshake.has_session:
-            return
-        request = Request(
-            "DELETE", self._messenger.url, handshake.farewell_headers(), is_replayable=True
-        )
-        with trio.move_on_after(OWN_REQUEST):
-            try:
-                exchange = await self._messenger.http.send(request)
-                try:
-                    await exchange.head()
-                finally:
-                    await exchange.aclose()
-            except RelayError as exc:
-                log.info("could not end the session: %s", exc)
 
     def _patience(self) -> Patience:
         return Patience(silence=self._timeout_read, total=self._timeout_call)
