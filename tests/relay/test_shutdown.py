@@ -110,6 +110,41 @@ async def test_a_client_that_does_not_read_is_not_waited_for(
     assert upstream.is_closed
 
 
+LISTEN = line(id="l", method="subscriptions/listen", params={"seconds": 1e6})
+
+
+@pytest.mark.parametrize("is_signal", [False, True])
+async def test_a_listen_stream_ends_as_a_server_ends_one(
+    is_signal: bool, autojump_clock: trio.testing.MockClock
+) -> None:
+    """S-16, Q-3: its result, then `notifications/cancelled`; and it is no work to be waited for."""
+    upstream = Farewell()
+    async with relaying(upstream, limit=100) as client:
+        await client.write(LISTEN)
+        await trio.testing.wait_all_tasks_blocked()
+        begin = trio.current_time()
+        if is_signal:
+            os.kill(os.getpid(), signal.SIGTERM)
+        messages = await client.rest()
+        assert trio.current_time() - begin < 0.1
+    tag = {"io.modelcontextprotocol/subscriptionId": "l"}
+    assert messages == [
+        {"jsonrpc": "2.0", "id": "l", "result": {"resultType": "complete", "_meta": tag}},
+        {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": "l"}},
+    ]
+    assert upstream.has_left
+
+
+async def test_a_listen_stream_does_not_prolong_a_drain(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with relaying(Farewell(), drain_timeout=900, limit=1000) as client:
+        await client.write(LISTEN + call("slow", 30))
+        messages = await client.rest()
+        assert trio.current_time() < 31
+    assert [message.get("id") for message in messages] == ["slow", "l", None]
+
+
 async def waiting_for(client: Rig, over: trio.Event) -> None:
     await client.over()
     over.set()
