@@ -21,7 +21,17 @@ from mcp_stdio.mirroring import Catalogue
 from mcp_stdio.upstream import Call
 from mcp_stdio.upstream.parameters import LISTING, MAX_PAGES, Parameters
 from mcp_stdio.upstream.progress import MAX_TOKENS, Rising
-from tests.upstream.fakes import Asked, Client
+from tests.upstream.fakes import (
+    Asked,
+    Client,
+    Reply,
+    Seen,
+    Server,
+    error,
+    in_session_with,
+    in_turn,
+    result,
+)
 
 META: dict[str, Any] = {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",
@@ -57,8 +67,10 @@ class Shop:
         self.catalogue = Catalogue(is_active=True)
         self.pages = list(pages)
         self.header = header
+        self.keeps_turns = False
         self.steps: list[float] = []  # the progress of a call, the same in each attempt
         self.before: dict[str, Callable[[], Awaitable[Any]]] = {}  # waits before an answer
+        self.asides: list[Message] = []  # what else a call brings
         self.seen: list[tuple[Message, dict[str, str]]] = []
 
     def got(self, method: str) -> list[Message]:
@@ -73,7 +85,8 @@ class Shop:
         await call.turn.come()
         headers = dict(self.catalogue.headers(message))
         self.seen.append((message, headers))
-        call.turn.over()
+        if not self.keeps_turns:
+            call.turn.over()
         await trio.lowlevel.checkpoint()
         await call.emit(jsonrpc.notification("notifications/message", {"data": message.method}))
         if message.id is None:
@@ -94,6 +107,8 @@ class Shop:
     async def _run(self, message: Message, headers: dict[str, str], call: Call) -> None:
         assert message.id is not None
         meta = message.params.get("_meta", {})
+        for aside in self.asides:
+            await call.emit(aside)
         for step in self.steps:
             params = {"progressToken": meta.get("progressToken"), "progress": step}
             await call.emit(jsonrpc.notification("notifications/progress", params))
@@ -447,6 +462,7 @@ async def test_a_listing_without_an_end_holds_up_nobody_for_ever(
 
 async def test_messages_behind_do_not_wait_for_the_listing(autojump_clock: MockClock) -> None:
     shop = Shop(page(tool("Region")))
+    shop.keeps_turns = True
     shop.before["tools/list"] = partial(trio.sleep, 10)
     async with shopping(shop) as client:
         call, behind = deploy(client), client.ask("ping")
@@ -479,6 +495,47 @@ async def test_large_integers_are_warned_about_once_and_never_shown(
     assert shop.headers[0] == {"Mcp-Param-Region": "9007199254740993"}
     assert warnings(caplog) == ["the integer in `Mcp-Param-Region` is too large for some servers"]
     assert "9007199254740993" not in caplog.text
+
+
+async def test_only_a_response_can_complain() -> None:
+    shop = Shop(page(tool("Region")), header=None)
+    odd = b'{"jsonrpc":"2.0","method":"notifications/x","error":{"code":-32020,"message":"no"}}'
+    async with shopping(shop) as client:
+        shop.asides = [jsonrpc.parse(odd)]
+        call = deploy(client)
+        await client.done(call)
+    assert [message.raw for message in call.emitted if message.method == "notifications/x"] == [odd]
+    assert call.result == {"region": "eu"}
+    assert len(shop.seen) == 1
+
+
+@pytest.mark.parametrize("waiting", ["tools/list", "tools/call"])
+async def test_a_cancel_names_what_the_server_is_busy_with(
+    waiting: str, autojump_clock: MockClock
+) -> None:
+    # T-61
+    def list_tools(seen: Seen) -> Reply:
+        value = json.loads(page(tool("Region")).replace(b"ID", b"0"))["result"]
+        return result(seen, value, before=[trio.Event()] if waiting == "tools/list" else [])
+
+    server = Server()
+    server.rules["tools/list"] = list_tools
+    server.rules["tools/call"] = in_turn(
+        lambda seen: error(seen, -32020), lambda seen: result(seen, before=[trio.Event()])
+    )
+    async with in_session_with(server) as client:
+        catalogue, ids = Catalogue(is_active=False), iter(["own-1", "own-2"])
+        client.upstream = Parameters(client.upstream, catalogue, ids)
+        await client.shake_hands()
+        call = deploy(client)
+        await wait_all_tasks_blocked()
+        assert server.order()[-1] == waiting
+        client.cancel(call)
+        await client.done(call)
+    assert call.emitted == []
+    [notice] = server.got("notifications/cancelled")
+    expected = {"tools/list": "own-1", "tools/call": "own-2"}[waiting]
+    assert notice.message["params"]["requestId"] == expected
 
 
 async def test_other_upstream_duties_are_passed_on() -> None:
@@ -563,4 +620,6 @@ async def test_only_progress_that_does_not_rise_is_dropped(
 async def test_the_tokens_remembered_are_bounded() -> None:
     many = [step(f"p{number}", 5) for number in range(MAX_TOKENS + 1)]
     again = [step(f"p{number}", 4) for number in (0, MAX_TOKENS - 1, MAX_TOKENS)]
-    assert await delivered(*many, *again) == [True] * len(many) + [False, False, True]
+    more = [step("p0", 7), step("p0", 6)]
+    expected = [True] * len(many) + [False, False, True] + [True, False]
+    assert await delivered(*many, *again, *more) == expected
