@@ -39,6 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "http": {"config", "errors", "log", "redaction"},
     "upstream": {"errors", "http", "jsonrpc", "log", "redaction", "retry", "spec", "sse"},
     "shaping": {"errors", "jsonrpc", "spec", "splice", "upstream"},
+    "bridge": {"errors", "jsonrpc", "log", "spec", "splice", "upstream"},
     "in_flight": {"errors", "jsonrpc", "spec", "upstream"},
     "sleep": set(),
     # top
