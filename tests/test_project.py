@@ -65,6 +65,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "sse",
     },
     "shaping": {"errors", "jsonrpc", "spec", "splice", "upstream"},
+    "bridge": {"errors", "jsonrpc", "log", "spec", "splice", "upstream"},
     "in_flight": {"errors", "jsonrpc", "spec", "upstream"},
     "sleep": set(),
     "last_words": {"errors", "jsonrpc", "spec"},

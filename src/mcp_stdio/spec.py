@@ -39,12 +39,15 @@ TOOLS_CHANGED: Final = "notifications/tools/list_changed"
 PROMPTS_CHANGED: Final = "notifications/prompts/list_changed"
 RESOURCES_CHANGED: Final = "notifications/resources/list_changed"
 RESOURCE_UPDATED: Final = "notifications/resources/updated"
+ELICITATION_COMPLETE: Final = "notifications/elicitation/complete"
 
 RESOURCE_NOT_FOUND: Final = -32002
 """Up to 2025-11-25; later revisions say -32602."""
 HEADER_MISMATCH: Final = -32020
 MISSING_CAPABILITY: Final = -32021
 UNSUPPORTED_VERSION: Final = -32022
+URL_ELICITATION_REQUIRED: Final = -32042
+"""In 2025-11-25 only; later revisions ask for input instead."""
 
 META_VERSION: Final = "io.modelcontextprotocol/protocolVersion"
 META_CLIENT_INFO: Final = "io.modelcontextprotocol/clientInfo"
@@ -56,6 +59,29 @@ META_SERVER_INFO: Final = "io.modelcontextprotocol/serverInfo"
 MIRRORED: Final = "x-mcp-header"
 """The annotation of a parameter whose value is repeated in a header (T-30)."""
 
+REQUEST_META: Final = (META_VERSION, META_CLIENT_INFO, META_CLIENT_CAPABILITIES, META_LOG_LEVEL)
+"""What a request of the stateless era says of itself in `_meta`."""
+
+LOG_LEVELS: Final = (
+    "debug",
+    "info",
+    "notice",
+    "warning",
+    "error",
+    "critical",
+    "alert",
+    "emergency",
+)
+"""The most verbose level first."""
+
+LIST_CHANGES: Final = {
+    "toolsListChanged": ("tools", TOOLS_CHANGED),
+    "promptsListChanged": ("prompts", PROMPTS_CHANGED),
+    "resourcesListChanged": ("resources", RESOURCES_CHANGED),
+}
+"""What `subscriptions/listen` may ask for besides resources: the capability whose `listChanged`
+grants it, and the notification that it brings."""
+
 ASKS_A_PERSON: Final = frozenset({"elicitation/create", "sampling/createMessage"})
 """Requests of a server that may take as long as a person takes."""
 
@@ -66,6 +92,12 @@ LISTS: Final = {
     "resources/templates/list": "resourceTemplates",
 }
 """The four list methods and the member of their result that holds the items."""
+
+CACHEABLE: Final = frozenset({*LISTS, DISCOVER, READ_RESOURCE})
+"""Methods whose results carry caching hints in the stateless era (T-77)."""
+
+MAY_NEED_INPUT: Final = frozenset({CALL_TOOL, GET_PROMPT, READ_RESOURCE})
+"""Methods that a server of the stateless era may answer with `input_required` (T-73)."""
 
 SAFE_METHODS: Final = frozenset(
     {

@@ -103,22 +103,26 @@ def get(text: str, *path: str) -> str | None:
     return None if span is None else text[span[0] : span[1]]
 
 
-def put(text: str, value: str, *path: str) -> str:
+def put(text: str, value: str, *path: str, last: bool = False) -> str:
     """The text with the JSON `value` at `path`, in place of what stands there.
 
-    Objects that are missing on the way are made; a new member comes first in its object.
+    Objects that are missing on the way are made; a new member comes first in its object, or `last`.
     """
     *way, name = path
     span = find(text, *way)
     if span is None:
-        return put(text, f"{{{encode(name)}:{value}}}", *way)
+        return put(text, f"{{{encode(name)}:{value}}}", *way, last=last)
     if text[span[0]] != "{":
         return f"{text[: span[0]]}{{{encode(name)}:{value}}}{text[span[1] :]}"
-    old = spans(text, span[0]).get(name)
-    if old is not None:
-        return f"{text[: old[0]]}{value}{text[old[1] :]}"
+    found = members(text, span[0])
+    for member in reversed(found):
+        if member.name == name:
+            return f"{text[: member.value]}{value}{text[member.end :]}"
     brace = span[0] + 1
-    comma = "" if text[_skip(text, brace)] == "}" else ","
+    if found and last:
+        end = found[-1].end
+        return f"{text[:end]},{encode(name)}:{value}{text[end:]}"
+    comma = "," if found else ""
     return f"{text[:brace]}{encode(name)}:{value}{comma}{text[brace:]}"
 
 
@@ -130,14 +134,15 @@ def drop(text: str, *path: str) -> str:
         return text
     found = members(text, span[0])
     for index, member in reversed(list(enumerate(found))):
-        if member.name == name:
-            begin, end = member.begin, member.end
-            if index + 1 < len(found):
-                end = found[index + 1].begin
-            elif index > 0:
-                begin = found[index - 1].end
-            text = text[:begin] + text[end:]
+        if member.name != name:
+            continue
+        begin, end = member.begin, member.end
+        if index + 1 < len(found):
+            end = found[index + 1].begin  # from now on what follows begins where this one did
+        else:
+            begin = found[index - 1].end if index > 0 else begin
             del found[index]
+        text = text[:begin] + text[end:]
     return text
 
 

@@ -72,12 +72,28 @@ def test_what_is_missing_on_the_way_is_made(text: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "text, expected",
+    [
+        ('{"a":{"b":1.0 } }', '{"a":{"b":1.0,"c":7 } }'),
+        ('{"a":{"c":1,"b":2}}', '{"a":{"c":7,"b":2}}'),
+        ('{"a":{ }}', '{"a":{"c":7 }}'),
+        ('{"x":[1]}', '{"x":[1],"a":{"c":7}}'),
+        ('{"a":null,"x":2}', '{"a":{"c":7},"x":2}'),
+    ],
+)
+def test_a_new_member_may_come_last(text: str, expected: str) -> None:
+    assert splice.put(text, "7", "a", "c", last=True) == expected
+
+
+@pytest.mark.parametrize(
     "text, rest",
     [
         ('{"a":1}', "{}"),
         ('{ "a" : 1 , "\\u00e9":1.0 }', '{ "\\u00e9":1.0 }'),
         ('{"\\u00e9" :1e400, "a":[1] }', '{"\\u00e9" :1e400 }'),
         ('{"x":1,"a":2,"y":3,"a":4}', '{"x":1,"y":3}'),
+        ('{"a":1,"a":22,"x":3,"a":4,"a":5}', '{"x":3}'),
+        ('{ "a":1, "a":2 }', "{  }"),
         ('{"x":1}', '{"x":1}'),
     ],
 )

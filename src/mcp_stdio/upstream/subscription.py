@@ -26,13 +26,6 @@ from mcp_stdio.upstream.refusal import HttpRefusal
 
 log = logging.getLogger(__name__)
 
-CHANGES = {
-    "toolsListChanged": spec.TOOLS_CHANGED,
-    "promptsListChanged": spec.PROMPTS_CHANGED,
-    "resourcesListChanged": spec.RESOURCES_CHANGED,
-}
-"""The kinds of a listen filter that are on or off, and what they let through."""
-
 
 class Subscription:
     """A listen stream; `timeout_read` is how many seconds the server has to acknowledge it."""
@@ -134,7 +127,7 @@ class Subscription:
 def changes(granted: dict[str, object]) -> Iterator[Message]:
     """One change of each kind that a listen filter lets through; their tag is to be put right."""
     tag = {"_meta": {spec.META_SUBSCRIPTION: ""}}
-    for kind, method in CHANGES.items():
+    for kind, (_, method) in spec.LIST_CHANGES.items():
         if granted.get(kind) is True:
             yield jsonrpc.notification(method, tag)
     uris = granted.get("resourceSubscriptions")
