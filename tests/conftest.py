@@ -14,6 +14,7 @@ import pytest
 import trustme
 
 from tests.peers import node
+from tests.peers.installing import Unavailable
 from tests.peers.process import Peer, running
 
 PEERS = Path(node.__file__).parent
@@ -35,9 +36,21 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
     """`@modelcontextprotocol/server-everything`, the reference server of the MCP project."""
     try:
         command = node.everything_server()
-    except node.Unavailable as exc:
+    except Unavailable as exc:
         unavailable(str(exc))
     with running(command, log=tmp_path_factory.mktemp("everything") / "log") as peer:
+        yield peer
+
+
+@pytest.fixture(scope="session")
+def everything_sse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
+    """The same over HTTP+SSE, the transport of revision 2024-11-05."""
+    try:
+        command = node.everything_server("sse")
+    except Unavailable as exc:
+        unavailable(str(exc))
+    log = tmp_path_factory.mktemp("everything") / "log"
+    with running(command, log=log, path="/sse") as peer:
         yield peer
 
 
