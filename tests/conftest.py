@@ -16,6 +16,7 @@ import trustme
 from tests.peers import node
 from tests.peers.installing import Unavailable
 from tests.peers.process import Peer, running
+from tests.peers.sdk2 import environment
 
 PEERS = Path(node.__file__).parent
 
@@ -82,6 +83,33 @@ def sdk_server_json(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
 def sdk_server_resumable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
     """The same with event ids, so that a broken stream can be resumed."""
     yield from _sdk_server(tmp_path_factory, "--resumable")
+
+
+def _sdk2_server(tmp_path_factory: pytest.TempPathFactory, *flags: str) -> Iterator[Peer]:
+    try:
+        command = [*environment.script("server.py"), *flags]
+    except Unavailable as exc:
+        unavailable(str(exc))
+    with running(command, log=tmp_path_factory.mktemp("sdk2") / "log") as peer:
+        yield peer
+
+
+@pytest.fixture(scope="session")
+def dual_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
+    """The official Python SDK 2.x's server, which serves both eras."""
+    yield from _sdk2_server(tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def modern_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
+    """The same for 2026-07-28 alone; it names its version to who asks for another."""
+    yield from _sdk2_server(tmp_path_factory, "--modern-only")
+
+
+@pytest.fixture(scope="session")
+def curt_modern_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
+    """The same, but only complains of the missing header."""
+    yield from _sdk2_server(tmp_path_factory, "--modern-only", "--curt")
 
 
 @pytest.fixture(scope="session")
