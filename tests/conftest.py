@@ -14,7 +14,9 @@ import pytest
 import trustme
 
 from tests.peers import node
+from tests.peers.installing import Unavailable
 from tests.peers.process import Peer, running
+from tests.peers.sdk2 import environment
 
 PEERS = Path(node.__file__).parent
 
@@ -35,9 +37,21 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
     """`@modelcontextprotocol/server-everything`, the reference server of the MCP project."""
     try:
         command = node.everything_server()
-    except node.Unavailable as exc:
+    except Unavailable as exc:
         unavailable(str(exc))
     with running(command, log=tmp_path_factory.mktemp("everything") / "log") as peer:
+        yield peer
+
+
+@pytest.fixture(scope="session")
+def everything_sse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
+    """The same over HTTP+SSE, the transport of revision 2024-11-05."""
+    try:
+        command = node.everything_server("sse")
+    except Unavailable as exc:
+        unavailable(str(exc))
+    log = tmp_path_factory.mktemp("everything") / "log"
+    with running(command, log=log, path="/sse") as peer:
         yield peer
 
 
@@ -69,6 +83,33 @@ def sdk_server_json(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
 def sdk_server_resumable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
     """The same with event ids, so that a broken stream can be resumed."""
     yield from _sdk_server(tmp_path_factory, "--resumable")
+
+
+def _sdk2_server(tmp_path_factory: pytest.TempPathFactory, *flags: str) -> Iterator[Peer]:
+    try:
+        command = [*environment.script("server.py"), *flags]
+    except Unavailable as exc:
+        unavailable(str(exc))
+    with running(command, log=tmp_path_factory.mktemp("sdk2") / "log") as peer:
+        yield peer
+
+
+@pytest.fixture(scope="session")
+def dual_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
+    """The official Python SDK 2.x's server, which serves both eras."""
+    yield from _sdk2_server(tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def modern_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
+    """The same for 2026-07-28 alone; it names its version to who asks for another."""
+    yield from _sdk2_server(tmp_path_factory, "--modern-only")
+
+
+@pytest.fixture(scope="session")
+def curt_modern_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
+    """The same, but only complains of the missing header."""
+    yield from _sdk2_server(tmp_path_factory, "--modern-only", "--curt")
 
 
 @pytest.fixture(scope="session")

@@ -1,90 +1,77 @@
-"""The npm packages that tests talk to: installed on first use, exactly as the lock file has them.
+"""The npm packages that tests use: installed on first use, exactly as the lock file has them.
 
-They live in `tests/peers/node_modules`. Test runs side by side are safe: each installs in a folder
-of its own and the first to finish renames it into place.
+They live in `tests/peers/node_modules`. One of them is Node itself, for the conformance suite needs
+a newer one than many systems have; it is fetched only where that is so.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
+from typing import Literal
 
-HERE = Path(__file__).resolve().parent
+from tests.peers import installing
+from tests.peers.installing import HERE, Unavailable
+
 MODULES = HERE / "node_modules"
-INSTALL_LIMIT = 400.0
-"""Seconds for `npm ci` of some 100 small packages over a slow line."""
+
+SUITE_NEEDS = 22
+"""The oldest major version of Node on which the conformance suite runs."""
 
 
-class Unavailable(Exception):
-    """Node or its packages cannot be had here; the text says why."""
-
-
-def everything_server() -> list[str | Path]:
-    """The command of `@modelcontextprotocol/server-everything` over Streamable HTTP.
+def everything_server(
+    transport: Literal["streamableHttp", "sse"] = "streamableHttp",
+) -> list[str | Path]:
+    """The command of `@modelcontextprotocol/server-everything` over one of its HTTP transports.
 
     Installs it where necessary. Raises Unavailable.
     """
+    node = _install()
+    package = MODULES / "@modelcontextprotocol" / "server-everything"
+    return [node, "--require", HERE / "loopback.cjs", package / "dist" / "index.js", transport]
+
+
+def conformance_suite() -> list[str | Path]:
+    """The command of `@modelcontextprotocol/conformance`, the official suite.
+
+    Installs it where necessary. Raises Unavailable.
+    """
+    node: str | Path = _install()
+    if _major(node) < SUITE_NEEDS:
+        # npm has brought the package that was made for this machine, if there is one.
+        brought = sorted(MODULES.glob("node-*-*/bin/node*"))
+        if not brought:
+            raise Unavailable(f"no Node {SUITE_NEEDS} or newer, and npm has none for this machine")
+        node = brought[0]
+    return [node, MODULES / "@modelcontextprotocol" / "conformance" / "dist" / "index.js"]
+
+
+def _major(node: str | Path) -> int:
+    try:
+        done = subprocess.run([node, "--version"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as exc:
+        raise Unavailable(f"`node --version` failed: {exc}") from exc
+    return int(done.stdout.lstrip("v").partition(".")[0])
+
+
+def _install() -> str:
+    """Have the packages in place; the system's Node."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
         raise Unavailable("`node` and `npm` are not installed")
-    _install(npm)
-    package = MODULES / "@modelcontextprotocol" / "server-everything"
-    return [
-        node,
-        "--require",
-        HERE / "loopback.cjs",
-        package / "dist" / "index.js",
-        "streamableHttp",
-    ]
+    # What is optional among the packages is Node, some 180 MB of it.
+    options = ["--omit=optional"] if _major(node) >= SUITE_NEEDS else []
 
-
-def _install(npm: str) -> None:
-    wanted = hashlib.sha256((HERE / "package-lock.json").read_bytes()).hexdigest()
-    if _installed() == wanted:
-        return
-    folder = Path(tempfile.mkdtemp(prefix=".installing-", dir=HERE))
-    try:
+    def make(folder: Path) -> Path:
         for name in ("package.json", "package-lock.json"):
             shutil.copy(HERE / name, folder)
-        _run_npm(npm, folder)
-        (folder / "node_modules" / ".lock-sha256").write_text(wanted)
-        if MODULES.exists():
-            with contextlib.suppress(OSError):
-                MODULES.rename(folder / "outdated")
-        try:
-            (folder / "node_modules").rename(MODULES)
-        except OSError:
-            if _installed() != wanted:  # otherwise another run was faster
-                raise
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        quiet = ["--no-audit", "--no-fund", "--no-update-notifier"]
+        installing.run([npm, "ci", "--ignore-scripts", *quiet, *options], folder)
+        return folder / "node_modules"
 
-
-def _installed() -> str | None:
-    try:
-        return (MODULES / ".lock-sha256").read_text()
-    except OSError:
-        return None
-
-
-def _run_npm(npm: str, folder: Path) -> None:
-    command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"]
-    try:
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=INSTALL_LIMIT,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise Unavailable(f"`npm ci` did not end within {INSTALL_LIMIT:g} s") from None
-    if done.returncode != 0:
-        raise Unavailable(f"`npm ci` ended with {done.returncode}:\n{done.stdout.strip()}")
+    lock = (HERE / "package-lock.json").read_bytes()
+    wanted = hashlib.sha256(lock + " ".join(options).encode()).hexdigest()
+    installing.in_place(MODULES, wanted, make)
+    return node

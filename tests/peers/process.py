@@ -34,7 +34,11 @@ class Peer:
 
 @contextlib.contextmanager
 def running(
-    command: Sequence[str | Path], *, log: Path, env: Mapping[str, str] | None = None
+    command: Sequence[str | Path],
+    *,
+    log: Path,
+    path: str = "/mcp",
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[Peer]:
     """Run `command` as a peer; it is killed at the end, for there is nothing it must save."""
     with log.open("wb") as output:
@@ -47,7 +51,7 @@ def running(
         )
     try:
         port = _port(process, log)
-        yield Peer(f"http://127.0.0.1:{port}/mcp", port, log)
+        yield Peer(f"http://127.0.0.1:{port}{path}", port, log)
     finally:
         process.kill()
         process.wait()

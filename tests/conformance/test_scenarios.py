@@ -1,0 +1,94 @@
+"""The official conformance suite's client scenarios, played through the relay.
+
+Each runs the suite's own command, which starts `client.py` against a server of the suite's. What
+the suite checks is the whole of client and relay; where the client's share is, `client.py` says.
+A scenario passes when the suite says so: nothing failed, and no warning either.
+"""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.conformance.conftest import SCORED
+from tests.conftest import unavailable
+from tests.peers import node
+from tests.peers.installing import Unavailable
+from tests.process import environment
+
+CLIENT = Path(__file__).with_name("client.py")
+
+LIMIT = 120.0
+"""Seconds for a scenario with all its processes; the suite itself ends a client after 30."""
+
+SCENARIOS = {
+    "2025-11-25": [
+        "initialize",
+        "tools_call",
+        "elicitation-sep1034-client-defaults",
+        "sse-retry",
+        "json-schema-2020-12-preservation",
+    ],
+}
+"""By requirement set: what it scores apart from authorization, and the last one, which it does not
+score since the suite had it too late."""
+
+Play = Callable[..., None]
+
+in_shell = subprocess.list2cmdline if sys.platform == "win32" else shlex.join
+"""The suite hands its command to a shell."""
+
+
+@pytest.fixture(scope="session")
+def suite() -> Sequence[str | Path]:
+    try:
+        return node.conformance_suite()
+    except Unavailable as exc:
+        unavailable(str(exc))
+
+
+@pytest.fixture
+def play(suite: Sequence[str | Path], tmp_path: Path) -> Play:
+    """Play one scenario in one revision; fails with what the suite has printed."""
+
+    def play(scenario: str, revision: str, *options: str) -> None:
+        client = [sys.executable, str(CLIENT), *options]
+        done = subprocess.run(
+            [
+                *map(str, suite),
+                "client",
+                *("--command", in_shell(client)),
+                *("--scenario", scenario),
+                *("--spec-version", revision),
+            ],
+            cwd=tmp_path,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+            timeout=LIMIT,
+            check=False,
+        )
+        # A scenario that is not of this revision would be skipped, and that ends with 0 as well.
+        if done.returncode != 0 or "OVERALL: PASSED" not in done.stdout:
+            pytest.fail(done.stdout, pytrace=False)
+
+    return play
+
+
+@pytest.mark.parametrize(
+    "scenario,revision",
+    [(name, revision) for revision, names in SCENARIOS.items() for name in names],
+)
+def test_a_scenario_passes(
+    play: Play, scenario: str, revision: str, record_property: Callable[[str, object], None]
+) -> None:
+    record_property(SCORED, True)
+    play(scenario, revision)
