@@ -32,6 +32,7 @@ from tests.upstream.fakes import (
     in_turn,
     result,
 )
+from tests.upstream.modern import stateless
 
 META: dict[str, Any] = {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",
@@ -536,6 +537,33 @@ async def test_a_cancel_names_what_the_server_is_busy_with(
     [notice] = server.got("notifications/cancelled")
     expected = {"tools/list": "own-1", "tools/call": "own-2"}[waiting]
     assert notice.message["params"]["requestId"] == expected
+
+
+@pytest.mark.parametrize("status", [400, 200])
+async def test_the_headers_on_the_wire_are_those_of_the_listing(status: int) -> None:
+    # T-35: the complaint comes under 400, or inside a stream that has begun with 200.
+    def run(seen: Seen) -> Reply:
+        if seen.header("Mcp-Param-Region") == "=?base64?w6k=?=":
+            return result(seen, {"id": seen.id})
+        return error(seen, -32020, status=status)
+
+    server = Server()
+    server.rules["tools/call"] = run
+    value = json.loads(page(tool("Region")).replace(b"ID", b"0"))["result"]
+    server.rules["tools/list"] = lambda seen: result(seen, value)
+    catalogue = Catalogue(is_active=True)
+    async with stateless(server, parameter_headers=catalogue.headers) as client:
+        client.upstream = Parameters(client.upstream, catalogue, iter(["own-1", "own-2"]))
+        calls = []
+        for _ in range(2):
+            calls.append(deploy(client, "\u00e9"))
+            await client.done(calls[-1])
+    assert [call.result for call in calls] == [{"id": "own-2"}, {"id": 101}]
+    assert server.order() == ["tools/call", "tools/list", "tools/call", "tools/call"]
+    for seen in server.got("tools/call") + server.got("tools/list"):
+        assert seen.header("MCP-Protocol-Version") == "2026-07-28"
+        assert seen.header("Mcp-Method") == seen.rule
+        assert seen.header("Mcp-Name") == ("deploy" if seen.rule == "tools/call" else None)
 
 
 async def test_other_upstream_duties_are_passed_on() -> None:
