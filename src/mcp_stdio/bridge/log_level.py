@@ -1,0 +1,59 @@
+"""One log level for the whole session, though each request of the client names its own (B-55).
+
+Owns what the server was told last and which requests under way want messages from which level on;
+that the messages then reach only those is the bridge's business. Logging is a convenience: a server
+that refuses the level holds up nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import trio
+
+from mcp_stdio import spec
+from mcp_stdio.bridge import reshaping
+from mcp_stdio.errors import RelayError
+from mcp_stdio.jsonrpc import Message
+from mcp_stdio.upstream.turn import Turn
+
+log = logging.getLogger(__name__)
+
+Own = Callable[[str, Mapping[str, Any]], Awaitable[Message]]
+"""Sends a request of the bridge's own and returns the answer. Raises RelayError."""
+
+
+class LogLevel:
+    """The level of a session, as verbose as any request under way asks for."""
+
+    def __init__(self, own: Own) -> None:
+        self._own = own
+        self._wanted: list[str] = []
+        self._told: str | None = None  # None while nobody knows what the server has
+        self._telling = trio.Lock()  # the server must hear one level after the other
+
+    async def begin(self, level: str, turn: Turn) -> None:
+        """See to it that the server sends messages of `level`, until the matching `end`."""
+        self._wanted.append(level)
+        if self._told == reshaping.most_verbose(self._wanted):
+            return
+        turn.over()
+        async with self._telling:
+            wanted = reshaping.most_verbose(self._wanted)
+            if self._told == wanted:
+                return
+            self._told = None
+            try:
+                answer = await self._own(spec.SET_LEVEL, {"level": wanted})
+            except RelayError as exc:
+                log.warning("could not set the log level: %s", exc)
+                return
+            if answer.error is not None:
+                log.info("the server does not set the log level")
+            self._told = wanted
+
+    def end(self, level: str) -> None:
+        """A request that asked for `level` is over."""
+        self._wanted.remove(level)
