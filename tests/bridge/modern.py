@@ -11,12 +11,14 @@ import trio
 
 from mcp_stdio import jsonrpc, spec
 from mcp_stdio.bridge.modern_client import ModernClient
+from mcp_stdio.http import Lane
+from mcp_stdio.http.url import Url
 from mcp_stdio.jsonrpc import Message
 from mcp_stdio.upstream import Call, Upstream
 from mcp_stdio.upstream.exchange import Messenger
 from mcp_stdio.upstream.session import Session
 from mcp_stdio.upstream.streamable_http import StreamableHttp
-from tests.upstream.fakes import LIMIT, URL, Asked, Client, Server
+from tests.upstream.fakes import LIMIT, URL, Asked, Client
 
 Rule = Callable[[Message, Call], Awaitable[Any]]
 """Takes a request; returns its result, or the whole response, or raises."""
@@ -111,9 +113,11 @@ async def bridging(upstream: Upstream) -> AsyncIterator[Modern]:
 
 
 @asynccontextmanager
-async def in_session_with(server: Server) -> AsyncIterator[Modern]:
-    """A client whose bridge stands in front of a `Session`. Bounded by the mock clock."""
-    with trio.fail_after(100_000):
+async def in_session_with(
+    server: Lane, url: Url = URL, *, within: float = 100_000
+) -> AsyncIterator[Modern]:
+    """A client whose bridge stands in front of a `Session`, for so many seconds."""
+    with trio.fail_after(within):
         async with trio.open_nursery() as nursery:
             client, minted = Modern(nursery), ids()
 
@@ -124,7 +128,7 @@ async def in_session_with(server: Server) -> AsyncIterator[Modern]:
                 await client.bridge.renewed()
 
             session = Session(
-                StreamableHttp(Messenger(server, URL, limit=LIMIT), nursery=nursery, emit=overhear),
+                StreamableHttp(Messenger(server, url, limit=LIMIT), nursery=nursery, emit=overhear),
                 nursery=nursery,
                 emit=overhear,
                 ids=minted,
