@@ -22,6 +22,7 @@ from mcp_stdio.errors import (
     TimedOut,
     Unreachable,
 )
+from mcp_stdio.upstream.on_demand import OnDemand
 from tests.era.fakes import FakeUpstream, refused
 from tests.upstream.fakes import Client
 
@@ -79,9 +80,9 @@ async def world(
         here.client = Client(nursery)
         here.client.upstream = here.opening = Opening(
             [
-                candidates.streamable_http(lambda: made("session", here.session)),
-                candidates.bridged(lambda: made("bridge", here.bridge)),
-                candidates.http_sse(lambda: made("sse", here.sse)),
+                candidates.streamable_http(OnDemand(lambda: made("session", here.session))),
+                candidates.bridged(OnDemand(lambda: made("bridge", here.bridge))),
+                candidates.http_sse(OnDemand(lambda: made("sse", here.sse))),
             ],
             ids=jsonrpc.mint_ids(),
             nursery=nursery,

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from functools import cached_property
 
 from mcp_stdio.era import evidence
 from mcp_stdio.era.evidence import Outcome, Verdict
@@ -28,51 +27,42 @@ class Step(Enum):
     STOP_AT_FIRST = "nothing is proven; the first one's answer is the client's"
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Candidate:
-    """One way; `make` makes its upstream when it comes to that.
+    """One way to serve the client, by `upstream`.
 
     `verdict` is the era of a server that accepts; `is_native` says that the client then speaks to
     the server in its own era.
     """
 
     name: str
-    make: Callable[[], Upstream]
+    upstream: Upstream
     verdict: Verdict
     judge: Callable[[Outcome], Step]
     follows: Callable[[Outcome], bool]
     is_native: bool
 
-    @cached_property
-    def upstream(self) -> Upstream:
-        """The upstream, made on first use."""
-        self.is_made = True
-        return self.make()
 
-    is_made: bool = False
-
-
-def streamable_http(make: Callable[[], Upstream]) -> Candidate:
+def streamable_http(upstream: Upstream) -> Candidate:
     """A session over Streamable HTTP: `initialize` goes out as it came."""
-    return Candidate(
-        "Streamable HTTP", make, Verdict.LEGACY, _judge_handshake, lambda _: True, is_native=True
-    )
+    name, legacy = "Streamable HTTP", Verdict.LEGACY
+    return Candidate(name, upstream, legacy, _judge_handshake, lambda _: True, is_native=True)
 
 
-def bridged(make: Callable[[], Upstream]) -> Candidate:
+def bridged(upstream: Upstream) -> Candidate:
     """The stateless era behind a bridge: asks `server/discover` when `initialize` was refused."""
-    return Candidate(
-        "a bridge to 2026-07-28", make, Verdict.MODERN, _judge_bridge, _refuses, is_native=False
-    )
+    name, modern = "a bridge to 2026-07-28", Verdict.MODERN
+    return Candidate(name, upstream, modern, _judge_bridge, _refuses, is_native=False)
 
 
-def http_sse(make: Callable[[], Upstream]) -> Candidate:
+def http_sse(upstream: Upstream) -> Candidate:
     """HTTP+SSE of 2024-11-05: looked for when the URL takes no `initialize`."""
 
     def follows(first: Outcome) -> bool:
         return isinstance(first, RelayError) and evidence.may_be_http_sse(first)
 
-    return Candidate("HTTP+SSE", make, Verdict.LEGACY, _judge_handshake, follows, is_native=True)
+    name, legacy = "HTTP+SSE", Verdict.LEGACY
+    return Candidate(name, upstream, legacy, _judge_handshake, follows, is_native=True)
 
 
 def _judge_handshake(outcome: Outcome) -> Step:

@@ -92,15 +92,13 @@ class Opening:
     def refresh(self) -> None:
         """See `Upstream.refresh`."""
         for candidate in self._candidates:
-            if candidate.is_made:
-                candidate.upstream.refresh()
+            candidate.upstream.refresh()
 
     async def aclose(self) -> None:
-        """Say goodbye to every server, or transport, that was tried."""
+        """Say goodbye by every way that was tried."""
         async with trio.open_nursery() as nursery:
             for candidate in self._candidates:
-                if candidate.is_made:
-                    nursery.start_soon(candidate.upstream.aclose)
+                nursery.start_soon(candidate.upstream.aclose)
 
     # The client's initialize
 
