@@ -29,7 +29,7 @@ from mcp_stdio.http.url import Url
 from mcp_stdio.jsonrpc import Message, NotAMessage
 from mcp_stdio.spec import EVENT_STREAM, JSON, SAFE_METHODS
 from mcp_stdio.upstream import Call
-from mcp_stdio.upstream.link import Link
+from mcp_stdio.upstream.link import Link, LinkLost
 from mcp_stdio.upstream.patience import Patience
 from mcp_stdio.upstream.refusal import ERROR_BODY, ERROR_TIME, HttpRefusal, refusal
 from mcp_stdio.upstream.stream import EventStream
@@ -149,7 +149,11 @@ class _Inquiry:
         if not 200 <= head.status < 300:
             raise await refusal(exchange, head, self._message.id)
         self._link.begun(self._sent, head)
-        if head.media_type == EVENT_STREAM:
+        if self._link.answers_elsewhere:
+            if not await self._read_aside(exchange):
+                await self._close()
+                await self._link.wait_elsewhere(self._sent)
+        elif head.media_type == EVENT_STREAM:
             await self._read_stream(exchange)
         elif head.status in (202, 204):
             await self._close()
@@ -186,6 +190,18 @@ class _Inquiry:
             is_answered = await self._take(message, is_sole=len(messages) == 1) or is_answered
         if not is_answered:
             raise BadAnswer("the server answered under another id than the request's")
+
+    async def _read_aside(self, exchange: Exchange) -> bool:
+        """Whether the answer was in the body, where as a rule none is (T-91)."""
+        try:
+            body = await read_body(exchange, self._messenger.limit, self._patience.heard)
+            messages = jsonrpc.parse_many(body.removeprefix(BYTE_ORDER_MARK))
+        except (NotAMessage, RelayError):  # `Accepted`, or whatever a server likes to say
+            return False
+        for message in messages:
+            if message.is_response and await self._take(message, is_sole=len(messages) == 1):
+                return True
+        return False
 
     async def _strange(self, exchange: Exchange, head: Head) -> BadAnswer:
         body = await read_beginning(exchange, ERROR_BODY, ERROR_TIME)
@@ -301,7 +317,7 @@ async def _pause(
     retries: retry.Retries, failure: RelayError, call: Call, patience: Patience
 ) -> None:
     """Wait until the next attempt; raises `failure` when there must be none."""
-    event, retry_after = _event_of(failure)
+    event, retry_after = event_of(failure)
     delay = None
     if event is not None:
         delay = retries.delay(
@@ -318,8 +334,11 @@ async def _pause(
     await trio.sleep(delay)
 
 
-def _event_of(failure: RelayError) -> tuple[retry.Event | None, float | None]:
+def event_of(failure: RelayError) -> tuple[retry.Event | None, float | None]:
+    """The row of the retry table for a failure, if it has one, and its `Retry-After`."""
     match failure:
+        case LinkLost():
+            return None, None
         case Unreachable():
             return retry.Event.NOT_SENT, None
         case ConnectionLost():

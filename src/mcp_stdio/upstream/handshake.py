@@ -7,21 +7,24 @@ and replaced by `session`, and never comes back.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 
 import trio
 
 from mcp_stdio import jsonrpc, spec
-from mcp_stdio.errors import BadAnswer, SessionLost
+from mcp_stdio.errors import BadAnswer, RelayError, SessionLost
 from mcp_stdio.http import Head
 from mcp_stdio.jsonrpc import Id, Message
 from mcp_stdio.redaction import protect_passing
-from mcp_stdio.upstream import Call, own_call
+from mcp_stdio.upstream import Call, Emit, own_call
 from mcp_stdio.upstream.barrier import Barrier
 from mcp_stdio.upstream.exchange import Messenger
 from mcp_stdio.upstream.link import HeaderList, HeadersOf, no_headers
 from mcp_stdio.upstream.patience import Patience
 from mcp_stdio.upstream.questions import Questions
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -31,18 +34,32 @@ class _Open:
     call: Call
     patience: Patience
     has_begun: bool = False
-    waits_elsewhere: bool = False  # accepted with 202, the answer comes on the GET stream
-    is_answered: trio.Event = field(default_factory=trio.Event)
+    waits_elsewhere: bool = False  # the answer comes on a stream that all requests share
+    is_over: trio.Event = field(default_factory=trio.Event)  # answered there, or in vain
+    failure: RelayError | None = None
+
+    def fail(self, failure: RelayError) -> None:
+        """No answer will come there."""
+        if not self.is_over.is_set():
+            self.failure = failure
+            self.is_over.set()
 
 
 class Handshake:
     """A session, from the `initialize` request that opens it to the farewell.
 
     `messenger` takes its messages; requests wait behind `barrier`. `listening` is the scope of the
-    GET stream's task, `has_listener` whether that was started, `is_listening` whether the server
-    may still offer the stream; `listening_decided` is set once it said so, or could not be asked.
+    task that reads the shared stream, `has_listener` whether it was asked for, `is_listening`
+    whether the server may still offer it; `listening_decided` is set once it said so, or could not
+    be asked. `is_lost` says that the session is over.
     `headers` gives what a message needs besides the session's own (T-35).
     """
+
+    closing_cancels = False
+    """Disconnecting means nothing in this era: a cancel is a message (T-48)."""
+
+    answers_elsewhere = False
+    """The answer comes with the response to its request, unless that is a 202."""
 
     def __init__(
         self,
@@ -60,6 +77,7 @@ class Handshake:
         self.has_listener = False
         self.is_listening = False
         self.listening_decided = trio.Event()
+        self.is_lost = False
         self._attempt = trio.CancelScope()
         self._open: dict[Id, _Open] = {}
 
@@ -73,9 +91,6 @@ class Handshake:
         if not isinstance(version, str) or not spec.is_visible_ascii(version):
             raise BadAnswer("the server's answer to `initialize` names no protocol version")
         self.version = version
-
-    closing_cancels = False
-    """Disconnecting means nothing in this era: a cancel is a message (T-48)."""
 
     def anew(self, message: Message) -> Message:
         """The same request: safe to repeat, it may keep its id."""
@@ -139,29 +154,43 @@ class Handshake:
             self._questions.drop(closed.patience)
 
     async def wait_elsewhere(self, message: Message) -> None:
-        """Wait for the GET stream to bring the answer."""
+        """Wait for the shared stream to bring the answer."""
         assert message.id is not None
         waiting = self._open[message.id]
-        if not self.is_listening and not waiting.is_answered.is_set():
-            raise _unanswerable()
+        if not self.is_listening and not waiting.is_over.is_set():
+            raise self._unanswerable()
         waiting.waits_elsewhere = True
-        await waiting.is_answered.wait()
+        await waiting.is_over.wait()
+        if waiting.failure is not None:
+            raise waiting.failure
 
-    async def answered_elsewhere(self, message: Message) -> bool:
-        """Emit a response that came on the GET stream; False when no request waits for it."""
-        waiting = None if message.id is None else self._open.get(message.id)
-        if waiting is None:
-            return False
-        await waiting.call.emit(message)
-        waiting.is_answered.set()
-        waiting.patience.finish()
-        return True
+    async def take(self, messages: list[Message], emit: Emit) -> None:
+        """Take what one read of the shared stream brought, perhaps nothing; a sign of life it is.
 
-    def heard_elsewhere(self) -> None:
-        """The GET stream shows a sign of life, to those who wait for it."""
+        Responses go to the requests that wait for them, the rest to `emit`.
+        """
         for waiting in self._open.values():
             if waiting.waits_elsewhere:
                 waiting.patience.heard()
+        for message in messages:
+            if message.is_response:
+                await self._answer(message)
+            else:
+                self.overheard(message, None)
+                await emit(message)
+
+    async def _answer(self, message: Message) -> None:
+        waiting = None if message.id is None else self._open.get(message.id)
+        if waiting is None:
+            log.info("dropped a response to no request on the shared stream")
+            return
+        try:
+            await waiting.call.emit(message)
+        except RelayError as failure:  # an answer that cannot be used is its request's affair
+            waiting.patience.give_up(failure)
+            return
+        waiting.is_over.set()
+        waiting.patience.finish()
 
     async def abandon(self, message: Message, withdrawn: Message | None) -> None:
         """Send `notifications/cancelled` under the id that the server knows (T-61)."""
@@ -175,9 +204,9 @@ class Handshake:
             await self.messenger.tell(notice, self, own_call(_ignore), patience)
 
     def overheard(self, message: Message, request: Message | None) -> bool:
-        """Note what the server asks the client, on the stream of `request` or on the GET stream.
+        """Note what the server asks the client, on the stream of `request` or on the shared one.
 
-        A question on the GET stream may belong to any request under way.
+        A question on the shared stream may belong to any request under way.
         """
         if message.method == spec.CANCELLED:
             self._questions.settle(message.params.get("requestId"))
@@ -195,6 +224,7 @@ class Handshake:
 
         Requests without a response yet learn it from their own 404 and are sent again.
         """
+        self.is_lost = True
         self.listening.cancel()
         self._questions.forget(self)
         for waiting in self._open.values():
@@ -204,24 +234,23 @@ class Handshake:
                 )
 
     def decline_listening(self) -> None:
-        """The server offers no GET stream: nothing will arrive there."""
+        """There is no shared stream: nothing will arrive there."""
         self.is_listening = False
         for waiting in self._open.values():
             if waiting.waits_elsewhere:
-                waiting.patience.give_up(_unanswerable())
+                waiting.fail(self._unanswerable())
 
     def attempt(self) -> trio.CancelScope:
-        """A scope for one connection of the GET stream, which `reopen` ends."""
+        """A scope for one connection of the shared stream, which `reopen` ends."""
         self._attempt = trio.CancelScope()
         return self._attempt
 
     def reopen(self) -> None:
-        """Have the GET stream connected anew."""
+        """Have the shared stream connected anew."""
         self._attempt.cancel()
 
-
-def _unanswerable() -> BadAnswer:
-    return BadAnswer("the server accepted the request without an answer and offers no stream")
+    def _unanswerable(self) -> RelayError:
+        return BadAnswer("the server accepted the request without an answer and offers no stream")
 
 
 async def _ignore(message: Message) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from mcp_stdio.errors import ConnectionLost
 from mcp_stdio.http import Head
 from mcp_stdio.jsonrpc import Message
 from mcp_stdio.upstream import Call
@@ -25,6 +26,13 @@ def no_headers(message: Message) -> HeaderList:
     return ()
 
 
+class LinkLost(ConnectionLost):
+    """The link is over: what was sent under it may have run, and nothing goes out under it again.
+
+    The request may be sent under another link, if its method allows that.
+    """
+
+
 class Link(Protocol):
     """The relation to the server under which a message is sent."""
 
@@ -36,6 +44,11 @@ class Link(Protocol):
     @property
     def closing_cancels(self) -> bool:
         """Whether the server takes a closed response stream for a cancel, and no message (T-60)."""
+        ...
+
+    @property
+    def answers_elsewhere(self) -> bool:
+        """Whether answers come on another stream, whatever the POST is answered with (T-91)."""
         ...
 
     def headers(self, message: Message) -> HeaderList:
@@ -70,9 +83,9 @@ class Link(Protocol):
         ...
 
     async def wait_elsewhere(self, message: Message) -> None:
-        """Wait until the answer to a request that was accepted with 202 came on another stream.
+        """Wait until the answer to a request that was accepted came on another stream.
 
-        Raises BadAnswer where there is no such stream.
+        Raises BadAnswer where there is no such stream, LinkLost when it ends before.
         """
         ...
 

@@ -81,12 +81,5 @@ class _Listening:
         return status == 501 or (status < 500 and retry.event_of_status(status, None) is None)
 
     async def _take(self, messages: list[Message]) -> bool:
-        self._handshake.heard_elsewhere()
-        for message in messages:
-            if message.is_response:
-                if not await self._handshake.answered_elsewhere(message):
-                    log.info("dropped a response to no request on the listening stream")
-                continue
-            self._handshake.overheard(message, None)
-            await self._emit(message)
+        await self._handshake.take(messages, self._emit)
         return False

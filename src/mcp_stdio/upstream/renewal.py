@@ -7,10 +7,14 @@ that belongs to none of them, so that none of them can take it away from the oth
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from math import inf
 
 import trio
 
+from mcp_stdio import retry
 from mcp_stdio.errors import OutputClosed, RelayError
 
 log = logging.getLogger(__name__)
@@ -35,6 +39,10 @@ class Renewal:
         self._open_anew = open_anew
         self._purpose = purpose
         self._attempt: _Attempt | None = None
+        self._insisting: trio.CancelScope | None = None
+        self._backoff = retry.Backoff()
+        self._succeeded_at = -inf
+        self._has_failed = False
 
     @property
     def is_under_way(self) -> bool:
@@ -56,17 +64,53 @@ class Renewal:
         if attempt.failure is not None:
             raise attempt.failure
 
+    def insist(self) -> None:
+        """Try until it works, for nobody may come to ask for it.
+
+        Begins at once, unless what the last success brought has not lasted.
+        """
+        if self._insisting is not None:
+            return
+        has_lasted = trio.current_time() - self._succeeded_at >= retry.Backoff.LONGEST
+        if has_lasted:
+            self._backoff.reset()
+            self.start()
+        self._insisting = trio.CancelScope()
+        self._nursery.start_soon(self._insist, self._insisting, not has_lasted)
+
+    def relent(self) -> None:
+        """There is nothing to be had anew any more."""
+        if self._insisting is not None:
+            self._insisting.cancel()
+            self._insisting = None
+
+    async def _insist(self, scope: trio.CancelScope, waits: bool) -> None:
+        with scope:  # until a success cancels it
+            while True:
+                if waits:
+                    await trio.sleep(self._backoff.delay(asked=None, jitter=random.random()))
+                with suppress(RelayError):
+                    await self.join()
+                waits = True
+
     async def _run(self, attempt: _Attempt) -> None:
         try:
             await self._open_anew()
         except RelayError as failure:
-            log.warning("could not %s: %s", self._purpose, failure)
+            level = logging.INFO if self._has_failed else logging.WARNING  # hours would be a lot
+            log.log(level, "could not %s: %s", self._purpose, failure)
+            self._has_failed = True
             attempt.failure = failure
         except OutputClosed:
             raise
         except Exception:
             log.exception("could not %s", self._purpose)
             attempt.failure = RelayError(f"internal error: could not {self._purpose}")
+        else:
+            self._has_failed = False
+            if self._attempt is attempt:
+                self._succeeded_at = trio.current_time()
+                self.relent()
         finally:
             if self._attempt is attempt:
                 self._attempt = None

@@ -9,37 +9,31 @@ T-17). Knows nothing of the stateless era, nor how messages travel.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
-from functools import partial
-from typing import Any
 
 import trio
 
 from mcp_stdio import jsonrpc, spec
 from mcp_stdio.errors import (
-    AuthorizationFailed,
-    BadAnswer,
     RelayError,
     SessionLost,
-    quote,
+    Unreachable,
 )
 from mcp_stdio.jsonrpc import Message
-from mcp_stdio.upstream import Call, Emit, own_call
+from mcp_stdio.upstream import Call, Emit
 from mcp_stdio.upstream.background import guarded
 from mcp_stdio.upstream.handshake import Handshake
+from mcp_stdio.upstream.link import LinkLost
+from mcp_stdio.upstream.opening import OWN_REQUEST, Opening
 from mcp_stdio.upstream.patience import Patience
 from mcp_stdio.upstream.questions import Questions
 from mcp_stdio.upstream.refusal import HttpRefusal
 from mcp_stdio.upstream.renewal import Renewal
-from mcp_stdio.upstream.standing import Standing
 from mcp_stdio.upstream.transport import Transport
 from mcp_stdio.upstream.turn import Queue
 
 log = logging.getLogger(__name__)
-
-OWN_REQUEST = 30.0
-"""Seconds that one of the relay's own requests may take in all."""
 
 
 class Session:
@@ -63,26 +57,22 @@ class Session:
     ) -> None:
         self._transport = transport
         self._nursery = nursery
-        self._emit = emit
-        self._ids = ids
         self._timeout_read = timeout_read
         self._timeout_call = timeout_call
         self._departures = Queue()
-        self._opening: Message | None = None  # the client's initialize request
-        self._opened: Mapping[str, Any] = {}  # and the result it was given
+        self._opening = Opening(emit=emit, ids=ids, timeout_read=timeout_read)
         self._opened_over = trio.Event()  # the client's own handshake is not under way
         self._opened_over.set()
         self._handshake: Handshake | None = None
-        self._unfinished: set[Handshake] = set()  # begun, and not there yet or failed
+        self._unfinished: set[Handshake] = set()  # begun, and not there yet or not left yet
         self._questions: Questions[Handshake] = Questions()
         self._renewed = renewed
         self._renewal = Renewal(nursery, self._open_anew)
-        self._standing = Standing()
 
     @property
     def version(self) -> str | None:
         """The protocol version the client was told."""
-        version = self._opened.get("protocolVersion")
+        version = self._opening.result.get("protocolVersion")
         return version if isinstance(version, str) else None
 
     async def send(self, message: Message, call: Call) -> None:
@@ -104,18 +94,19 @@ class Session:
             call.turn.over()
 
     def refresh(self) -> None:
-        """Connect the listening stream anew."""
+        """Connect the stream anew on which the server speaks of its own accord."""
         if self._handshake is not None:
             self._handshake.reopen()
 
     async def aclose(self) -> None:
-        """End each session with a DELETE (T-43), also one whose opening was cut short."""
+        """Leave each session (T-43), also one whose opening was cut short."""
+        self._renewal.relent()
         handshakes = set(self._unfinished)
         if self._handshake is not None:
             handshakes.add(self._handshake)
         async with trio.open_nursery() as nursery:
             for handshake in handshakes:
-                nursery.start_soon(self._transport.leave, handshake)
+                nursery.start_soon(self._say_goodbye, handshake)
 
     # Client to server
 
@@ -123,7 +114,7 @@ class Session:
         assert message.id is not None
         if message.method == spec.INITIALIZE:
             await self._initialize(message, call)
-        elif message.method == spec.PING and not self._opened:
+        elif message.method == spec.PING and not self._opening.result:
             await call.emit(jsonrpc.result(message.id, {}))  # S-9
         else:
             try:
@@ -138,8 +129,11 @@ class Session:
             handshake = await self._current()
             try:
                 await self._ask(message, handshake, call, patience)
-            except _Forgotten:
-                # Not processed, so it may be sent again, whatever it is (T-44).
+            except (_Forgotten, LinkLost) as exc:
+                # What was forgotten was not processed, so it may be sent again, whatever it is
+                # (T-44); of what was lost with its connection that is not known.
+                if isinstance(exc, LinkLost) and message.method not in spec.SAFE_METHODS:
+                    raise
                 call.turn.over()
                 patience.heard()
                 await self._ask(message, await self._current(), call, patience, is_last=True)
@@ -153,8 +147,8 @@ class Session:
         *,
         is_last: bool = False,
     ) -> None:
-        if self._standing.concerns(message):
-            call = call.emitting(self._standing.noting(message, call.emit))
+        if self._opening.standing.concerns(message):
+            call = call.emitting(self._opening.standing.noting(message, call.emit))
         try:
             await handshake.messenger.ask(message, handshake, call, patience)
         except HttpRefusal as refusal:
@@ -208,44 +202,41 @@ class Session:
         call.turn.over()
         if self._handshake is not None:  # again in one process: a new session (Q-20)
             self._leave(self._handshake)
-        self._opening = message
-        self._opened = {}
-        self._standing.clear()
+        self._opening.begin(message)
         self._opened_over = over = trio.Event()
-        self._handshake = handshake = None
+        self._handshake = None
+        self._renewal.relent()
         try:
             with self._patience() as patience:
-                handshake = await self._begin()
-                emit = partial(self._adopt, handshake, call.emit)
-                await handshake.messenger.ask(message, handshake, call.emitting(emit), patience)
+                try:
+                    await self._introduce(message, call, patience)
+                except LinkLost:  # `initialize` is safe to repeat
+                    await self._introduce(message, call, patience)
         finally:
-            if handshake is not None and handshake.version is not None:
-                self._take_over(handshake, message)
             over.set()
 
+    async def _introduce(self, message: Message, call: Call, patience: Patience) -> None:
+        handshake = await self._begin()
+        call = call.emitting(self._opening.noting(handshake, call.emit))
+        try:
+            await handshake.messenger.ask(message, handshake, call, patience)
+        finally:
+            self._unfinished.discard(handshake)
+            if handshake.version is None or self._opening.request is not message:
+                self._leave(handshake)
+            elif handshake.is_lost:  # answered, and over since
+                self._renewal.insist()
+            else:
+                self._take_over(handshake)
+
     async def _begin(self) -> Handshake:
-        handshake = await self._transport.connect(self._questions)
-        self._unfinished = {other for other in self._unfinished if other.has_session}
+        handshake = await self._transport.connect(self._questions, self._lose)
         self._unfinished.add(handshake)
         return handshake
 
-    def _take_over(self, handshake: Handshake, opening: Message) -> bool:
-        """Use this session, unless the client has begun anew since its `opening`."""
-        self._unfinished.discard(handshake)
-        if self._opening is not opening:
-            self._leave(handshake)
-            return False
+    def _take_over(self, handshake: Handshake) -> None:
         self._handshake = handshake
-        return True
-
-    def _leave(self, handshake: Handshake) -> None:
-        self._nursery.start_soon(guarded, self._transport.leave, handshake)
-
-    async def _adopt(self, handshake: Handshake, emit: Emit, message: Message) -> None:
-        if message.is_response and message.error is None:
-            handshake.agree(message.result.get("protocolVersion"))
-            self._opened = message.result
-        await emit(message)
+        self._unfinished.discard(handshake)
 
     async def _initialized(self, message: Message, call: Call) -> None:
         call.turn.over()
@@ -277,7 +268,7 @@ class Session:
                 await self._opened_over.wait()
             handshake = self._handshake
             if handshake is None:
-                if self._opening is None:
+                if self._opening.request is None:
                     raise _NotInitialized
                 await self._renewal.join()
                 continue
@@ -294,14 +285,19 @@ class Session:
         if refusal.status == 404:
             self._lose(handshake)
             raise _Forgotten from None
-        if _speaks_of_session(refusal):
+        # Over HTTP+SSE the open stream says that there is a session.
+        if not handshake.answers_elsewhere and _speaks_of_session(refusal):
             self._doubt(handshake)
 
     def _lose(self, handshake: Handshake) -> None:
         """The server forgot the session: open it anew, once for all that noticed (T-44)."""
         handshake.lose()
-        if self._handshake is handshake:
-            self._handshake = None
+        if self._handshake is not handshake:
+            return
+        self._handshake = None
+        if handshake.answers_elsewhere:  # all that the server says by itself is missed as well
+            self._renewal.insist()
+        else:
             self._renewal.start()
 
     def _doubt(self, handshake: Handshake) -> None:
@@ -312,48 +308,35 @@ class Session:
             self._unfinished.add(handshake)  # it may well live on, and is told goodbye at the end
 
     async def _open_anew(self) -> None:
-        assert self._opening is not None
-        opening, handshake = self._opening, await self._begin()
-        result = (await self._own(opening.with_id(next(self._ids)), handshake)).result
-        handshake.agree(result.get("protocolVersion"))
-        for name in ("protocolVersion", "capabilities") if self._opened else ():
-            if result.get(name) != self._opened.get(name):
-                log.warning("the new session differs from the old one in `%s`", name)
-        self._opened = self._opened or result
-        await self._tell(jsonrpc.notification(spec.INITIALIZED), handshake, own_call(self._emit))
-        for message in self._standing:
-            try:
-                await self._own(message.with_id(next(self._ids)), handshake)
-            except (BadAnswer, AuthorizationFailed) as exc:
-                log.warning("the new session does not take `%s`: %s", message.method, exc)
-        if self._take_over(handshake, opening):
+        request, handshake = self._opening.request, await self._begin()
+        try:
+            await self._opening.replay(handshake, self._tell)
+            if handshake.is_lost:
+                raise LinkLost("the connection ended at once")
+            if self._opening.request is request and self._handshake is None:
+                self._take_over(handshake)
+        except LinkLost as exc:  # whatever waits for the session was not sent
+            text = "the server hung up while the session was being opened anew"
+            raise Unreachable(text) from exc
+        finally:
+            if self._handshake is not handshake:
+                self._leave(handshake)
+        if self._handshake is handshake:
             self._open(handshake)
             log.info("opened the session anew")
             if self._renewed is not None:
                 self._nursery.start_soon(guarded, self._renewed)
 
-    async def _own(self, message: Message, handshake: Handshake) -> Message:
-        """Send a request of the relay's own and return its result."""
-        answers: list[Message] = []
+    # Leaving
 
-        async def take(incoming: Message) -> None:
-            if incoming.is_response:
-                answers.append(incoming)
-            else:
-                await self._emit(incoming)
+    def _leave(self, handshake: Handshake) -> None:
+        """Leave a session while others go on; cut short, that is made up for at the end."""
+        self._unfinished.add(handshake)
+        self._nursery.start_soon(guarded, self._say_goodbye, handshake)
 
-        silence = self._timeout_read or OWN_REQUEST
-        with Patience(silence=silence, total=OWN_REQUEST) as patience:
-            try:
-                await handshake.messenger.ask(message, handshake, own_call(take), patience)
-            except HttpRefusal as refusal:
-                if refusal.answer is None:
-                    raise
-                answers.append(refusal.answer)
-        if (error := answers[0].error) is not None:
-            text = quote(str(error.get("message", "")))
-            raise BadAnswer(f"the server refuses `{message.method}`: {text}")
-        return answers[0]
+    async def _say_goodbye(self, handshake: Handshake) -> None:
+        await self._transport.leave(handshake)
+        self._unfinished.discard(handshake)
 
     def _patience(self) -> Patience:
         return Patience(silence=self._timeout_read, total=self._timeout_call)

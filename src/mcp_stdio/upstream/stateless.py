@@ -109,6 +109,7 @@ class StatelessLink:
 
     has_session = False
     closing_cancels = True
+    answers_elsewhere = False
 
     def __init__(
         self, parameter_headers: Callable[[Message], HeaderList], ids: Iterator[str]

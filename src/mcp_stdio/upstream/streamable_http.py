@@ -7,6 +7,7 @@ GET stream, where it offers one (T-6, see `listening`); a session is left with a
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import trio
 
@@ -45,8 +46,10 @@ class StreamableHttp:
         self._emit = emit
         self._headers = headers
 
-    async def connect(self, questions: Questions[Handshake]) -> Handshake:
-        """The beginning of a session: every message is a POST of its own."""
+    async def connect(
+        self, questions: Questions[Handshake], lost: Callable[[Handshake], None]
+    ) -> Handshake:
+        """Nothing to do: every message is a POST of its own, and a session outlives them all."""
         return Handshake(self._messenger, questions, self._headers)
 
     def listen(self, handshake: Handshake) -> None:
@@ -57,7 +60,7 @@ class StreamableHttp:
     async def leave(self, handshake: Handshake) -> None:
         """Send the DELETE, if there is a session."""
         handshake.listening.cancel()
-        if not handshake.has_session:
+        if not handshake.has_session or handshake.is_lost:
             return
         headers = handshake.farewell_headers()
         request = Request("DELETE", self._messenger.url, headers, is_replayable=True)

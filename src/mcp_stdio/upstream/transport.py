@@ -6,6 +6,7 @@ for a session to be begun, what is listened to under it, and how it is left.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from mcp_stdio.upstream.handshake import Handshake
@@ -15,10 +16,13 @@ from mcp_stdio.upstream.questions import Questions
 class Transport(Protocol):
     """A way to have sessions with one server."""
 
-    async def connect(self, questions: Questions[Handshake]) -> Handshake:
-        """Have ready what a session needs before its `initialize`.
+    async def connect(
+        self, questions: Questions[Handshake], lost: Callable[[Handshake], None]
+    ) -> Handshake:
+        """Have ready what a session needs before its `initialize`. Raises RelayError.
 
-        `questions` takes what the server asks under it. Raises RelayError.
+        `questions` takes what the server asks under it. `lost` is told when the session ends with
+        a connection, as long as nobody has called its `lose`.
         """
         ...
 
