@@ -129,6 +129,38 @@ async def test_a_challenge_starts_no_search_for_oauth(status: int) -> None:
         assert {received.target for received in server.received} == {"/mcp"}
 
 
+async def test_nothing_that_a_message_names_is_fetched() -> None:
+    """S-22: neither icons nor pages for the user, nor what a schema refers to."""
+    async with serving() as server:
+        here = f"http://127.0.0.1:{server.port}"
+        schema = {"$schema": f"{here}/draft", "properties": {"a": {"$ref": f"{here}/a.json"}}}
+        icons = [{"src": f"{here}/icon.png"}]
+        question = {
+            "mode": "url",
+            "elicitationId": "e",
+            "url": f"{here}/page",
+            "message": "open it",
+        }
+
+        async def list_tools(visit: Visit) -> None:
+            await visit.answer({"tools": [{"name": "t", "icons": icons, "inputSchema": schema}]})
+
+        async def ask(visit: Visit) -> None:
+            elicitation = {"id": "q1", "method": "elicitation/create", "params": question}
+            await visit.send(stream_head() + event({"jsonrpc": "2.0"} | elicitation))
+            await visit.send(event(visit.result()) + END)
+
+        server.methods["tools/list"] = list_tools
+        server.tools["ask"] = ask
+        async with relaying(server.url) as relay:
+            listed = await relay.ask("tools/list")
+            assert listed["result"]["tools"][0]["inputSchema"] == schema
+            assert "result" in await relay.call("ask")
+            assert (await relay.heard("open it"))["params"] == question
+            await relay.lives()
+        assert {received.target for received in server.received} == {"/mcp"}
+
+
 async def test_the_session_id_is_kept_and_given_back() -> None:
     async with serving() as server:
         async with relaying(server.url) as relay:

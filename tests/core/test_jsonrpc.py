@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -192,6 +193,15 @@ def test_messages_of_our_own() -> None:
         b'{"jsonrpc":"2.0","method":"n","params":{"a":"\\u00e9\\n"}}'
     )
     assert jsonrpc.result(1, {}).raw == b'{"jsonrpc":"2.0","id":1,"result":{}}'
+
+
+def test_ids_of_our_own_are_used_by_nobody_else() -> None:
+    """S-5: strings with a prefix of their own in each process."""
+    one, other = jsonrpc.mint_ids(), jsonrpc.mint_ids()
+    minted = [*itertools.islice(one, 100), *itertools.islice(other, 100)]
+    assert all(type(id) is str for id in minted)
+    assert len(set(minted)) == 200
+    assert len({id.rpartition("-")[0] for id in minted}) == 2
 
 
 def test_an_error_without_id_leaves_it_out() -> None:

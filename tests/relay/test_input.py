@@ -198,6 +198,24 @@ class TestBatches:
         got = await self.answers([{"jsonrpc": "2.0", "id": 1, "method": "a"}] * 2)
         assert sorted("error" in message for message in got) == [False, True]
 
+    async def test_what_the_server_says_meanwhile_is_written_at_once_and_by_itself(self) -> None:
+        """T-51: a batch under way holds nothing back."""
+        go_on = trio.Event()
+
+        async def send(message: Message, call: Call) -> None:
+            await call.emit(jsonrpc.notification("notifications/message", {"data": message.id}))
+            await call.emit(jsonrpc.request(f"q{message.id}", "roots/list"))
+            await go_on.wait()
+            await answer(message, call)
+
+        members = [{"jsonrpc": "2.0", "id": id, "method": "a"} for id in (1, 2)]
+        async with relaying(FakeUpstream(send, spec.R2)) as client:
+            await client.write(json.dumps(members).encode() + b"\n")
+            said = [(await client.read())["method"] for _ in range(4)]
+            assert sorted(said) == 2 * ["notifications/message"] + 2 * ["roots/list"]
+            go_on.set()
+            assert sorted(message["id"] for message in await client.rest()) == [1, 2]
+
     async def test_a_bad_member_spoils_no_other(self) -> None:
         members: list[Any] = [
             {"jsonrpc": "2.0", "id": 1, "method": "a"},

@@ -694,9 +694,15 @@ async def test_what_never_left_is_tried_four_times(autojump_clock: MockClock) ->
 @pytest.mark.parametrize(
     "method",
     [
+        "tools/list",
+        "prompts/list",
+        "resources/list",
+        "resources/templates/list",
+        "server/discover",
         "completion/complete",
         "resources/read",
         "prompts/get",
+        "tasks/get",
         "ping",
         "initialize",
         "logging/setLevel",
@@ -710,7 +716,9 @@ async def test_methods_that_may_run_twice(autojump_clock: MockClock, method: str
     assert len(server.seen) == 2
 
 
-@pytest.mark.parametrize("method", ["tools/call", "x/custom", "sampling/createMessage", "Ping"])
+@pytest.mark.parametrize(
+    "method", ["tools/call", "tasks/update", "tasks/cancel", "x/custom", "Tools/list", "Ping"]
+)
 async def test_all_others_may_not(autojump_clock: MockClock, method: str) -> None:
     asked, server = await ask(lost(), answered, method=method)
     assert isinstance(asked.failure, ConnectionLost)

@@ -132,6 +132,22 @@ async def test_a_server_without_sessions(autojump_clock: MockClock) -> None:
     assert all(seen.header("Mcp-Session-Id") is None for seen in server.seen)
 
 
+@pytest.mark.parametrize("name", ["Mcp-Session-Id", "MCP-Session-Id", "mcp-session-id"])
+async def test_a_session_id_in_any_spelling_of_its_header(
+    autojump_clock: MockClock, name: str
+) -> None:
+    """T-23: names of headers have no case, values have one."""
+    server = Server()
+    server.rules["initialize"] = lambda seen: result(
+        seen, {"protocolVersion": "2025-11-25"}, headers=((name, "AbC"),)
+    )
+    server.sessions.add("AbC")
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        await client.done(client.ask(CALL))
+    assert headers(server.got(CALL)[0]) == ("2025-11-25", "AbC")
+
+
 @pytest.mark.parametrize("session_id", ["", "a b", "é", "a\tb"])
 async def test_a_session_id_that_none_may_be(autojump_clock: MockClock, session_id: str) -> None:
     server = Server()
@@ -486,6 +502,28 @@ async def test_a_renewal_ends_where_the_server_falls_silent(autojump_clock: Mock
     assert asked.took < 35
 
 
+@pytest.mark.parametrize(
+    "name, value", [("version", "2025-06-18"), ("capabilities", {"prompts": {}})]
+)
+async def test_a_new_session_that_differs_is_logged(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, name: str, value: Any
+) -> None:
+    """T-44: the client was told something else, and notices nothing."""
+    server = Server()
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        server.forget()
+        await client.done(client.ask(CALL))
+        assert "differs" not in caplog.text
+        setattr(server, name, value)
+        server.forget()
+        await client.done(asked := client.ask(CALL))
+        assert asked.result == {}
+        assert version(client) == "2025-11-25"
+    member = {"version": "protocolVersion"}.get(name, name)
+    assert f"differs from the old one in `{member}`" in caplog.text
+
+
 async def test_a_refused_subscription_is_not_repeated(autojump_clock: MockClock) -> None:
     server = Server(**{"resources/subscribe": lambda seen: error(seen, -32602, "unknown")})
     async with in_session_with(server) as client:
@@ -666,6 +704,19 @@ async def test_a_cancelled_call_is_called_off_under_the_session(
     assert server.got(CALL)[0].closed.is_set()
 
 
+async def test_a_task_is_cancelled_as_its_client_does_it(autojump_clock: MockClock) -> None:
+    """T-62: by `tasks/cancel`, to which nothing is added."""
+    server = Server(**{CALL: lambda seen: result(seen, {"task": {"taskId": "k"}})})
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        asked = client.ask(CALL, {"name": "x", "task": {"ttl": 60000}})
+        await client.done(asked)
+        assert asked.result == {"task": {"taskId": "k"}}
+        await client.done(client.ask("tasks/cancel", {"taskId": "k"}))
+    assert methods(server) == ["initialize", INITIALIZED, CALL, "tasks/cancel"]
+    assert server.got("tasks/cancel")[0].message["params"] == {"taskId": "k"}
+
+
 @pytest.mark.parametrize("stage", ["initialize", INITIALIZED])
 async def test_a_call_cancelled_behind_the_handshake_is_never_sent(
     autojump_clock: MockClock, stage: str
@@ -793,6 +844,18 @@ async def test_a_stream_that_ends_is_opened_again_where_it_ended(
     pauses = [later - earlier for earlier, later in itertools.pairwise(moments)]
     for pause, least in zip(pauses, [1, 1 + 2, 4, 8], strict=True):
         assert least <= pause <= least * 1.25
+
+
+async def test_what_comes_on_two_streams_is_told_twice(autojump_clock: MockClock) -> None:
+    """T-9: a server sends a message on one stream only, so equal ones are two."""
+    server = Server(GET=events(event(note("a"), id="1"), FOREVER))
+    server.rules[CALL] = lambda seen: events(event(note("a"), id="1"), answer(seen))
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        asked = client.ask(CALL)
+        await client.done(asked)
+        await wait_all_tasks_blocked()
+        assert asked.notes == [message.params["data"] for message in client.emitted] == ["a"]
 
 
 async def test_pauses_do_not_grow_while_the_stream_brings_something(

@@ -84,6 +84,75 @@ async def test_bodies_cross_as_they_are(autojump_clock: MockClock) -> None:
     assert seen.header("MCP-Protocol-Version") == "2031-01-01"
 
 
+async def test_a_post_has_the_headers_of_its_era_and_no_other(autojump_clock: MockClock) -> None:
+    """T-7, T-78: what is in `_meta` for the tracing of calls stays there."""
+    traced = params(name="x")
+    traced["_meta"] = traced["_meta"] | {"traceparent": "00-1-2-01", "tracestate": "a=b"}
+    server = Server()
+    async with stateless(server) as client:
+        await client.done(client.ask(CALL, traced))
+    [seen] = server.seen
+    assert header_names(seen) == {
+        *("Accept", "Content-Type", "MCP-Protocol-Version", "Mcp-Method", "Mcp-Name"),
+    }
+    assert seen.message["params"] == traced
+
+
+RESULTS = [
+    '{"content":[ ],"n":1.0}',
+    '{"resultType":"complete","content":[],"_meta":{"io.modelcontextprotocol/serverInfo":{}}}',
+    '{"resultType":"input_required","inputRequests":{"q":{"method":"roots/list"}},"requestState":"s"}',
+    '{"resultType":"input_required","requestState":"\\u0073"}',
+    '{"resultType":"task","taskId":"k","status":"working","ttlMs":6e4}',
+    '{"resultType":"of later days"}',
+]
+
+
+@pytest.mark.parametrize("value", RESULTS)
+async def test_results_of_any_type_cross_as_they_are(autojump_clock: MockClock, value: str) -> None:
+    """T-73 to T-75, T-80: the client knows what to do with them, rounds included."""
+    answers: list[str] = []
+
+    def run(seen: Seen) -> Reply:
+        answers.append(f'{{"jsonrpc":"2.0","id":"{seen.id}","result":{value}}}')
+        return Reply(body=[answers[-1].encode()])
+
+    again = params(name="x", requestState="s", inputResponses={"q": {"roots": []}})
+    server = Server(**{CALL: run})
+    async with stateless(server) as client:
+        asked = [client.ask(CALL, params(name="x"), id="1"), client.ask(CALL, again, id="2")]
+        await client.done(*asked)
+        assert [one.emitted[0].raw.decode() for one in asked] == answers
+    assert [(seen.id, seen.message["params"]) for seen in server.seen] == [
+        ("1", params(name="x")),
+        ("2", again),
+    ]
+
+
+async def test_no_result_is_kept_for_later(autojump_clock: MockClock) -> None:
+    """T-77: the client may keep one as long as it says, the relay keeps none."""
+    value = {"resultType": "complete", "ttlMs": 1e9, "cacheScope": "public"}
+    methods = ["server/discover", LIST, "prompts/list", READ]
+    server = Server(**{method: lambda seen: result(seen, value) for method in methods})
+    async with stateless(server) as client:
+        for method in 2 * methods:
+            await client.done(asked := client.ask(method, params(uri="a")))
+            assert asked.result == value
+    assert server.order() == 2 * methods
+
+
+@pytest.mark.parametrize("method", ["ping", "logging/setLevel", "initialize"])
+async def test_methods_of_the_other_era_are_the_servers_to_refuse(
+    autojump_clock: MockClock, method: str
+) -> None:
+    """T-66."""
+    server = Server(**{method: lambda seen: error(seen, -32601, "Method not found", 404)})
+    async with stateless(server) as client:
+        await client.done(asked := client.ask(method, params()))
+        assert asked.answer["error"] == {"code": -32601, "message": "Method not found"}
+    assert server.order() == [method]
+
+
 async def test_a_session_id_of_the_server_means_nothing(autojump_clock: MockClock) -> None:
     def with_session(seen: Seen) -> Reply:
         return result(seen, headers=(("mcp-session-id", "s"),))

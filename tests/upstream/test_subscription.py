@@ -220,6 +220,26 @@ async def test_what_belongs_to_a_request_is_not_told(autojump_clock: MockClock) 
         assert [method for method, _ in what(asked)] == [ACKNOWLEDGED, "result"]
 
 
+async def test_what_is_told_of_tasks_passes(autojump_clock: MockClock) -> None:
+    """T-80: the filter goes out as it came, the whole task comes with each notification."""
+    granted = {"taskIds": ["k"]}
+    task = {"taskId": "k", "status": "working", "ttlMs": 60000}
+
+    def stream(seen: Seen) -> Reply:
+        changed = told(seen, "notifications/tasks", **task)
+        return events(acknowledged(seen, granted), changed, completed(seen))
+
+    server = Server(**{LISTEN: stream})
+    async with stateless(server) as client:
+        asked = client.ask(LISTEN, params(notifications=granted), id="l")
+        await client.done(asked)
+        assert what(asked) == [
+            *((ACKNOWLEDGED, "l"), ("notifications/tasks", "l"), ("result", "l")),
+        ]
+        assert asked.emitted[1].params == task | {"_meta": {TAG: "l"}}
+    assert server.seen[0].message["params"]["notifications"] == granted
+
+
 async def test_after_a_sleep_the_stream_is_opened_anew_at_once(autojump_clock: MockClock) -> None:
     server = Server(**{LISTEN: listening(FOREVER)})
     async with stateless(server) as client:
