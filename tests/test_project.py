@@ -71,7 +71,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "last_words": {"errors", "jsonrpc", "spec"},
     # top
     "era": {"errors", "jsonrpc", "log", "retry", "spec", "upstream"},
-    "assembly": {"config", "http", "jsonrpc", "shaping", "upstream"},
+    "assembly": {
+        "bridge",
+        "config",
+        "era",
+        "http",
+        "jsonrpc",
+        "mirroring",
+        "shaping",
+        "upstream",
+    },
     "relay": {
         *CORE,
         "assembly",

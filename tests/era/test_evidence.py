@@ -118,6 +118,7 @@ def test_what_cannot_be_bridged_is_no_modern_server() -> None:
         (406, None, True, False),
         (410, None, True, False),
         (422, None, True, False),
+        (403, -32600, False, False),
         (408, None, False, False),
         (425, None, False, False),
         (429, None, False, False),

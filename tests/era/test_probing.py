@@ -271,7 +271,7 @@ async def test_what_the_user_says_of_the_server_is_not_doubted(autojump_clock: M
         assert here.bridge.seen == []
 
 
-async def test_what_expects_no_answer_goes_to_modern_servers_only(
+async def test_what_expects_no_answer_goes_to_who_serves_the_client(
     autojump_clock: MockClock,
 ) -> None:
     async with world() as here:
@@ -280,3 +280,11 @@ async def test_what_expects_no_answer_goes_to_modern_servers_only(
         await here.client.done(here.client.ask(DISCOVER, PARAMS))
         await here.client.done(here.client.tell("notifications/x"), here.client.reply("y"))
         assert here.modern.methods() == [DISCOVER, "notifications/x"]
+    async with world(refused(404)) as here:
+        await here.client.done(here.client.ask(DISCOVER, PARAMS))
+        await here.client.done(here.client.tell("notifications/x"), here.client.reply("y"))
+        assert here.bridge.methods() == ["notifications/x"]
+    async with world(refused(404), is_bridging=False) as here:
+        await here.client.done(here.client.ask(DISCOVER, PARAMS))
+        await here.client.done(here.client.tell("notifications/x"))
+        assert here.modern.methods() == [DISCOVER]

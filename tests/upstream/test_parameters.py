@@ -152,7 +152,11 @@ async def listed(shop: Shop) -> bytes:
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    return [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
+
+
+def complaints(caplog: pytest.LogCaptureFixture) -> int:
+    return sum(each.levelno == logging.ERROR for each in caplog.records)
 
 
 # Pages
@@ -298,7 +302,9 @@ async def test_an_annotation_that_is_gone_is_noticed() -> None:
         pytest.param(b'{"jsonrpc":"2.0","id":ID,"result":{}}', id="no list"),
     ],
 )
-async def test_the_same_headers_are_not_sent_again(given: bytes | RelayError) -> None:
+async def test_the_same_headers_are_not_sent_again(
+    given: bytes | RelayError, caplog: pytest.LogCaptureFixture
+) -> None:
     # T-35
     shop = Shop(page(tool("Zone")), given)
     async with shopping(shop) as client:
@@ -312,9 +318,10 @@ async def test_the_same_headers_are_not_sent_again(given: bytes | RelayError) ->
     }
     assert len(shop.got("tools/call")) == 1
     assert len(shop.got("tools/list")) == 2
+    assert complaints(caplog) == 1
 
 
-async def test_a_call_is_sent_again_only_once() -> None:
+async def test_a_call_is_sent_again_only_once(caplog: pytest.LogCaptureFixture) -> None:
     # T-35
     shop = Shop(page(tool("A")), page(tool("B")), page(tool("C")), header="D")
     async with shopping(shop) as client:
@@ -324,6 +331,7 @@ async def test_a_call_is_sent_again_only_once() -> None:
     assert call.answer["id"] == 101
     assert call.answer["error"]["code"] == -32020
     assert shop.headers == [{"Mcp-Param-A": "eu"}, {"Mcp-Param-B": "eu"}]
+    assert complaints(caplog) == 1
 
 
 async def test_other_errors_and_other_requests_are_no_complaint() -> None:

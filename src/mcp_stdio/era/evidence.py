@@ -83,6 +83,7 @@ def is_refusal(failure: RelayError) -> bool:
         isinstance(failure, HttpRefusal)
         and failure.status is not None
         and 400 <= failure.status < 500
+        and failure.status != 403
         and retry.event_of_status(failure.status, None) is None
     )
 

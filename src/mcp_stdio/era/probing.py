@@ -195,7 +195,8 @@ class Probing:
         await self._own_probe.join()
 
     async def _send_unanswered(self, message: Message, call: Call) -> None:
-        if message.is_response or self.verdict is not Verdict.MODERN:
+        is_open = self.verdict is Verdict.MODERN or self._bridge is not None
+        if message.is_response or self.verdict is Verdict.UNKNOWN or not is_open:
             log.warning("dropped a %s: there is no session", message.kind.value)
             return
-        await self._modern.send(message, call)
+        await (await self._current()).upstream.send(message, call)

@@ -196,6 +196,8 @@ class Handshake:
         """Send `notifications/cancelled` under the id that the server knows (T-61)."""
         if message.method == spec.INITIALIZE:
             return  # must not be cancelled (T-16)
+        if withdrawn is None and "task" in message.params:
+            return  # only `tasks/cancel` ends a task, and its id is not known yet (T-62)
         notice = withdrawn
         if notice is None or not jsonrpc.same_id(notice.params.get("requestId"), message.id):
             notice = jsonrpc.notification(spec.CANCELLED, {"requestId": message.id})

@@ -137,11 +137,17 @@ class Parameters:
         self._catalogue.is_active = True
         await self._list_since(begun, message, call)
         if self._catalogue.headers(message) == headers:
-            await call.emit(complaint)
+            await _forward(complaint, call)
             return
+
+        async def take_again(incoming: Message) -> None:
+            if _is_complaint(incoming):
+                await _forward(incoming, call)
+            else:
+                await progress.emit(incoming)
+
         log.info("calling the tool again, with other headers")
-        again = renamed(message, call.emitting(progress.emit), next(self._ids))
-        await self._upstream.send(*again)
+        await self._upstream.send(*renamed(message, call.emitting(take_again), next(self._ids)))
 
     async def _list_since(self, begun: int, message: Message, call: Call) -> None:
         """Have the tools listed anew after the `begun`th time; one listing serves all who wait.
@@ -191,3 +197,9 @@ def _list_request(id: str, cursor: str | None, message: Message) -> Message:
         return request
     meta = splice.drop(meta, "progressToken")  # it belongs to one request only (T-64)
     return request.edited(lambda text: splice.put(text, meta, "params", "_meta"))
+
+
+async def _forward(complaint: Message, call: Call) -> None:
+    """Let the client see what should not be: the headers are ours."""
+    log.error("the server finds the headers of a call at odds with its body, as they are now")
+    await call.emit(complaint)
