@@ -89,12 +89,12 @@ def test_odd_results_are_no_obstacle(value: Any, version: str, method: str) -> N
         ('{"name":"t","outputSchema":null}', '{"name":"t"}'),
         (
             (
-                '{"inputSchema":{"type":"object","properties":{"a":true,"b": false ,"c":{"d":true}},'
+                '{"inputSchema":{"type":"object","properties":{"a":true,"b": false ,"c":{"d":1}},'
                 '"anyOf":[true],"n":1.0}}'
             ),
             (
                 '{"inputSchema":{"type":"object","properties":{"a":{},"b": {"not":{}} ,'
-                '"c":{"d":true}},"anyOf":[true],"n":1.0}}'
+                '"c":{"d":1}},"anyOf":[true],"n":1.0}}'
             ),
         ),
         (
