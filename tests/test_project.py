@@ -159,6 +159,13 @@ def test_only_the_wire_names_what_is_outside(path: Path) -> None:
             assert name in sys.stdlib_module_names, name
 
 
+@pytest.mark.parametrize(
+    "module", ["discovery", "fitting", "input_required", "introduction", "reshaping"]
+)
+def test_what_a_bridge_says_needs_no_loop(module: str) -> None:
+    assert "trio" not in imports_of(PACKAGE / "bridge" / f"{module}.py")
+
+
 def test_nothing_depends_on_itself_in_a_circle() -> None:
     placed: set[str] = set()
     waiting = dict(MAY_IMPORT)

@@ -40,6 +40,12 @@ PROMPTS_CHANGED: Final = "notifications/prompts/list_changed"
 RESOURCES_CHANGED: Final = "notifications/resources/list_changed"
 RESOURCE_UPDATED: Final = "notifications/resources/updated"
 ELICITATION_COMPLETE: Final = "notifications/elicitation/complete"
+ROOTS_CHANGED: Final = "notifications/roots/list_changed"
+ELICIT: Final = "elicitation/create"
+SAMPLE: Final = "sampling/createMessage"
+LIST_ROOTS: Final = "roots/list"
+TASKS: Final = "tasks/"
+"""What all methods of the tasks feature begin with."""
 
 RESOURCE_NOT_FOUND: Final = -32002
 """Up to 2025-11-25; later revisions say -32602."""
@@ -55,6 +61,9 @@ META_CLIENT_CAPABILITIES: Final = "io.modelcontextprotocol/clientCapabilities"
 META_LOG_LEVEL: Final = "io.modelcontextprotocol/logLevel"
 META_SUBSCRIPTION: Final = "io.modelcontextprotocol/subscriptionId"
 META_SERVER_INFO: Final = "io.modelcontextprotocol/serverInfo"
+
+TASKS_EXTENSION: Final = "io.modelcontextprotocol/tasks"
+"""What the tasks feature is called among the extensions of the stateless era."""
 
 MIRRORED: Final = "x-mcp-header"
 """The annotation of a parameter whose value is repeated in a header (T-30)."""
@@ -82,7 +91,7 @@ LIST_CHANGES: Final = {
 """What `subscriptions/listen` may ask for besides resources: the capability whose `listChanged`
 grants it, and the notification that it brings."""
 
-ASKS_A_PERSON: Final = frozenset({"elicitation/create", "sampling/createMessage"})
+ASKS_A_PERSON: Final = frozenset({ELICIT, SAMPLE})
 """Requests of a server that may take as long as a person takes."""
 
 LISTS: Final = {

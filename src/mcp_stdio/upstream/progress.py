@@ -5,9 +5,14 @@ Each attempt counts from its own beginning; the client must never see a value fa
 
 from __future__ import annotations
 
+from math import inf, isfinite, nextafter
+
 from mcp_stdio import spec
 from mcp_stdio.jsonrpc import Id, Message
 from mcp_stdio.upstream import Emit
+
+STEP = 1e-6
+"""What progress of our own adds: so little that the server's own soon exceeds it."""
 
 MAX_TOKENS = 100
 """Tokens remembered; a request has one, whatever a server may invent."""
@@ -33,6 +38,17 @@ class Rising:
         """Deliver a message, unless it is progress that is not above the last."""
         if self._note(message):
             await self._emit(message)
+
+    def above(self, token: Id) -> float | None:
+        """A value just above the last one, 0 where there was none; None if no number is above."""
+        last = self._delivered.get(token)
+        if last is None:
+            return 0
+        try:
+            value = max(last + STEP, nextafter(last, inf))
+        except OverflowError:
+            return None
+        return value if isfinite(value) else None
 
     def _note(self, message: Message) -> bool:
         """Whether the message is above what was delivered; what is no progress always is."""
