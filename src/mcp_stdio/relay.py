@@ -40,7 +40,6 @@ from mcp_stdio.sleep import SleepDetector
 from mcp_stdio.stdio import Input, Output, standard_input, standard_output
 from mcp_stdio.upstream import Call, Emit, Upstream
 from mcp_stdio.upstream.background import guarded
-from mcp_stdio.upstream.refusal import HttpRefusal
 
 log = logging.getLogger(__name__)
 
@@ -232,12 +231,7 @@ class Relay:
     async def _send(self, relayed: Relayed) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()  # what was withdrawn by then is never sent
         call = Call(partial(self._emit_for, relayed), relayed.turn, relayed)
-        try:
-            await self._upstream.send(relayed.message, call)
-        except HttpRefusal as refusal:
-            if refusal.answer is None:
-                raise
-            await call.emit(refusal.answer)
+        await self._upstream.send(relayed.message, call)
         if relayed.is_open:
             raise BadAnswer("the server's answer is missing")
 

@@ -26,7 +26,6 @@ from tests.upstream.fakes import (
     Seen,
     Server,
     error,
-    event,
     events,
     result,
     unreachable,
