@@ -717,6 +717,20 @@ async def test_a_task_is_cancelled_as_its_client_does_it(autojump_clock: MockClo
     assert server.got("tasks/cancel")[0].message["params"] == {"taskId": "k"}
 
 
+@pytest.mark.parametrize("extra", [{}, {"task": {"ttl": 60000}}], ids=["call", "task"])
+async def test_a_task_is_not_called_off_when_the_time_is_out(
+    autojump_clock: MockClock, extra: dict[str, Any]
+) -> None:
+    """T-62: its id, by which alone it could be cancelled, is not known yet."""
+    server = Server(**{CALL: Reply(before=[FOREVER])})
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        asked = client.ask(CALL, {"name": "x"} | extra)
+        await client.done(asked)
+        assert isinstance(asked.failure, TimedOut)
+    assert len(server.got(CANCELLED)) == (0 if extra else 1)
+
+
 @pytest.mark.parametrize("stage", ["initialize", INITIALIZED])
 async def test_a_call_cancelled_behind_the_handshake_is_never_sent(
     autojump_clock: MockClock, stage: str
