@@ -25,7 +25,8 @@ def test_help_goes_to_stdout_and_lists_every_option_in_order() -> None:
     options = [
         *("--bearer-token", "--oauth", "--client-id", "--oauth-scope", "--header"),
         *("--timeout-connect", "--timeout-read", "--timeout-call", "--cacert", "--cert", "--key"),
-        *("--insecure", "--max-message-size", "--no-merge-pages", "--drain-timeout", "--test"),
+        *("--insecure", "--max-message-size", "--transport", "--protocol-era", "--bridge"),
+        *("--no-merge-pages", "--drain-timeout", "--test"),
         *("--json", "--serve", "--verbose", "--quiet", "--log-file", "--version", "--help"),
     ]
     listed = re.findall(r"^  (?:-\w(?: '.*')?, )?(--[\w-]+)", done.stdout, re.MULTILINE)

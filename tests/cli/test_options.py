@@ -61,6 +61,12 @@ def test_defaults() -> None:
         (["--max-message-size", "8M"], "max_message_size", 8 * 1024**2),
         (["--max-message-size", "1k"], "max_message_size", 1024),
         (["--max-message-size", "2GiB"], "max_message_size", 2 * 1024**3),
+        (["--transport", "sse"], "transport", "sse"),
+        (["--transport", "streamable-http"], "transport", "streamable-http"),
+        (["--protocol-era", "legacy"], "protocol_era", "legacy"),
+        (["--protocol-era", "modern"], "protocol_era", "modern"),
+        (["--bridge", "always"], "bridge", "always"),
+        (["--bridge", "never"], "bridge", "never"),
         (["--no-merge-pages"], "merge_pages", False),
         (["--drain-timeout", "0"], "drain_timeout", 0),
         (["--test"], "test", True),
@@ -104,6 +110,17 @@ def test_a_bad_size_names_option_value_and_what_is_accepted(value: str) -> None:
     assert "`--max-message-size`" in text
     assert f"`{value}`" in text
     assert "`64M`" in text
+
+
+@pytest.mark.parametrize("option", ["--transport", "--protocol-era", "--bridge"])
+def test_a_bad_choice_names_option_value_and_what_is_accepted(option: str) -> None:
+    assert getattr(parse([URL]), option[2:].replace("-", "_")) == "auto"
+    with pytest.raises(UsageFailure) as caught:
+        parse([option, "telepathy", URL])
+    text = str(caught.value)
+    assert f"`{option}`" in text
+    assert "`telepathy`" in text
+    assert "`auto`, `" in text
 
 
 @pytest.mark.parametrize("option", ["--time", "--bearer", "--no-merge", "--unknown"])

@@ -44,13 +44,17 @@ def test_zero_means_no_limit() -> None:
 def test_options_arrive_in_the_config() -> None:
     assert config_of(
         *("--timeout-connect", "1", "--timeout-read", "2", "--timeout-call", "3"),
-        *("--drain-timeout", "4", "--max-message-size", "5", "--no-merge-pages", "--insecure", URL),
+        *("--drain-timeout", "4", "--max-message-size", "5", "--no-merge-pages", "--insecure"),
+        *("--transport", "streamable-http", "--protocol-era", "modern", "--bridge", "never", URL),
     ) == Config(
         url=URL,
         tls=config_of("--insecure", URL).tls,
         timeout_connect=1,
         timeout_read=2,
         timeout_call=3,
+        transport="streamable-http",
+        protocol_era="modern",
+        bridge="never",
         drain_timeout=4,
         max_message_size=5,
         merge_pages=False,

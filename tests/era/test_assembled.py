@@ -385,6 +385,27 @@ async def test_a_server_that_becomes_modern_under_a_session(autojump_clock: Mock
         assert (await asked(client, CALL, {"name": "x"})).result == {"by": "modern"}
 
 
+@pytest.mark.parametrize("status", [200, 400, 404])
+async def test_a_server_that_becomes_modern_and_forgets_its_sessions(
+    autojump_clock: MockClock, status: int
+) -> None:
+    """The session is lost, and the `initialize` played again is refused."""
+    server = LegacyServer()
+    async with relayed(server) as client:
+        await client.shake_hands()
+
+        def refuse(seen: Seen) -> Any:
+            return error(seen, -32601, "Method not found", status)
+
+        server.rules["initialize"] = refuse
+        server.rules[DISCOVER] = lambda seen: result(seen, DISCOVERED)
+        server.forget()
+        listed = await asked(client, LIST)
+        assert "result" in listed.answer
+        assert posts(server)[-2:] == [DISCOVER, LIST]
+        assert is_modern(server.got(LIST)[-1])
+
+
 def modern_only(seen: Seen) -> Any:
     if is_modern(seen):
         return answered(seen)

@@ -19,6 +19,7 @@ from mcp_stdio.errors import (
     TimedOut,
     Unreachable,
 )
+from mcp_stdio.upstream.refusal import HandshakeRefused
 from tests.era.fakes import refused
 
 DISCOVER = jsonrpc.request("d", "server/discover")
@@ -145,8 +146,9 @@ def error(code: int) -> Outcome:
         (LEGACY, error(-32020), True),
         (LEGACY, error(-32601), False),
         (LEGACY, error(-32602), False),
-        (LEGACY, BadAnswer("the server refuses `initialize`"), True),
-        (LEGACY, refused(400)(DISCOVER), True),
+        (LEGACY, HandshakeRefused("no `initialize` any more"), True),
+        (LEGACY, BadAnswer("HTML"), False),
+        (LEGACY, refused(400)(DISCOVER), False),
         (LEGACY, refused(500)(DISCOVER), False),
         (MODERN, error(-32000), True),
         (MODERN, error(-32600), True),

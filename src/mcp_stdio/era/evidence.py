@@ -13,9 +13,9 @@ from enum import Enum
 from typing import Any
 
 from mcp_stdio import retry, spec
-from mcp_stdio.errors import BadAnswer, CannotBridge, RelayError
+from mcp_stdio.errors import CannotBridge, RelayError
 from mcp_stdio.jsonrpc import METHOD_NOT_FOUND, Message
-from mcp_stdio.upstream.refusal import HttpRefusal
+from mcp_stdio.upstream.refusal import HandshakeRefused, HttpRefusal
 
 
 class Verdict(Enum):
@@ -102,7 +102,7 @@ def contradicts(verdict: Verdict, failure: Outcome) -> bool:
         case Verdict.LEGACY if error is not None:
             return error.get("code") in MODERN_ERRORS
         case Verdict.LEGACY:
-            return type(failure) is BadAnswer or is_refusal_without_answer(failure)
+            return isinstance(failure, HandshakeRefused)
         case Verdict.MODERN if error is not None:
             return error.get("code") in SESSION_ERRORS
         case Verdict.MODERN:

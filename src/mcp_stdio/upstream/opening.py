@@ -17,7 +17,7 @@ from mcp_stdio.jsonrpc import Message
 from mcp_stdio.upstream import Call, Emit, own_call
 from mcp_stdio.upstream.handshake import Handshake
 from mcp_stdio.upstream.patience import Patience
-from mcp_stdio.upstream.refusal import HttpRefusal
+from mcp_stdio.upstream.refusal import HandshakeRefused, HttpRefusal
 from mcp_stdio.upstream.standing import Standing
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class Opening:
     async def replay(self, handshake: Handshake, tell: Tell) -> None:
         """Say it all again. Raises RelayError when the server does not open the session."""
         assert self.request is not None
-        result = (await self._ask(self.request, handshake)).result
+        result = (await self._initialize(self.request, handshake)).result
         handshake.agree(result.get("protocolVersion"))
         for name in ("protocolVersion", "capabilities") if self.result else ():
             if result.get(name) != self.result.get(name):
@@ -75,6 +75,16 @@ class Opening:
                 await self._ask(message, handshake)
             except (BadAnswer, AuthorizationFailed) as exc:
                 log.warning("the new session does not take `%s`: %s", message.method, exc)
+
+    async def _initialize(self, request: Message, handshake: Handshake) -> Message:
+        try:
+            return await self._ask(request, handshake)
+        except HttpRefusal as refusal:
+            if refusal.event is not None or refusal.status is None or refusal.status >= 500:
+                raise
+            raise HandshakeRefused(str(refusal), hint=refusal.hint, status=refusal.status) from None
+        except _ErrorAnswer as exc:
+            raise HandshakeRefused(str(exc)) from None
 
     async def _ask(self, message: Message, handshake: Handshake) -> Message:
         """Send a request of the client's as one of the relay's own; its successful response."""
@@ -96,5 +106,9 @@ class Opening:
                 answers.append(refusal.answer)
         if (error := answers[0].error) is not None:
             text = quote(str(error.get("message", "")))
-            raise BadAnswer(f"the server refuses `{message.method}`: {text}")
+            raise _ErrorAnswer(f"the server refuses `{message.method}`: {text}")
         return answers[0]
+
+
+class _ErrorAnswer(BadAnswer):
+    """A request of the relay's own was answered with an error."""

@@ -57,6 +57,10 @@ class HttpRefusal(Refused):
         self.retryable = self.event is not None and not retry.TABLE[self.event].safe_methods_only
 
 
+class HandshakeRefused(BadAnswer):
+    """The server does not open a session any more with the `initialize` that it once accepted."""
+
+
 async def refusal(exchange: Exchange, head: Head, id: jsonrpc.Id | None) -> RelayError:
     """The failure that a response with an error status is, to the request of this id if any."""
     body = await read_beginning(exchange, ERROR_BODY, ERROR_TIME)
