@@ -21,6 +21,7 @@ from mcp_stdio.errors import (
 )
 from mcp_stdio.jsonrpc import Message
 from mcp_stdio.redaction import redact
+from mcp_stdio.upstream.handshake import COMPLETION
 from mcp_stdio.upstream.http_sse import ENDPOINT_TIME
 from tests.upstream.fakes import (
     FOREVER,
@@ -373,21 +374,36 @@ async def test_a_response_in_the_body_of_a_post(
         assert client.emitted == []
 
 
-async def test_an_answer_that_overtakes_its_202(autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize(
+    "held, then",
+    [
+        pytest.param(0.1, [], id="accepted"),
+        pytest.param(FOREVER, [], id="held"),
+        pytest.param(0.1, [lost()], id="lost"),
+    ],
+)
+@pytest.mark.parametrize("method", [CALL, READ])
+async def test_an_answer_that_overtakes_its_202(
+    autojump_clock: MockClock, method: str, held: float, then: list[Step]
+) -> None:
     """Some servers accept a POST only when its answer has been said."""
 
     def hold(seen: Seen) -> Reply:
         server.say(note("working"))
         server.say({"id": seen.id, "result": {}})
-        return Reply(202, media_type=None, before=[FOREVER])
+        return Reply(202, media_type=None, before=[held, *then])
 
-    server = SseServer(**{CALL: hold})
+    server = SseServer(**{method: hold})
     async with over_sse_with(server) as client:
         await client.shake_hands()
-        asked = client.ask(CALL)
+        asked = client.ask(method)
+        await wait_all_tasks_blocked()
+        assert asked.result == {}, "the client need not wait for the rest"
         await client.done(asked)
-        assert asked.took == 0
-    assert server.got(CALL)[0].closed.is_set()
+        assert asked.result == {}
+        assert asked.took == pytest.approx(min(held, COMPLETION))
+    assert len(server.got(method)) == 1
+    assert server.got(method)[0].closed.is_set()
 
 
 @pytest.mark.parametrize("before", [0.0, 250.0])
@@ -505,8 +521,14 @@ async def test_progress(autojump_clock: MockClock) -> None:
 
 
 async def test_a_cancelled_call_is_called_off(autojump_clock: MockClock) -> None:
-    """T-61; the late answer is dropped."""
+    """T-61; late answers are dropped."""
     server = SseServer()
+
+    def answer_late(seen: Seen) -> Reply:
+        server.say({"id": seen.message["params"]["requestId"], "result": {}})
+        return Reply(202, media_type=None, before=[0.5])
+
+    server.rules[CANCELLED] = answer_late
     async with over_sse_with(server) as client:
         await client.shake_hands()
         asked = await running(client, server)
