@@ -721,7 +721,7 @@ async def test_a_stream_that_keeps_ending_is_opened_ever_more_rarely(
         assert 4 < len(server.streams) < 20
         asked = client.ask(CALL)
         await client.done(asked)
-        assert isinstance(asked.failure, RelayError)
+        assert isinstance(asked.failure, Unreachable), "it was never sent"
         del server.rules[INITIALIZED]
         await client.done(asked := client.ask(CALL))
         assert asked.failure is None
@@ -730,6 +730,10 @@ async def test_a_stream_that_keeps_ending_is_opened_ever_more_rarely(
         server.streams[-1].end()
         await wait_all_tasks_blocked()
         assert len(server.streams) == before + 1, "this one has lasted"
+        now = trio.current_time()
+        server.streams[-1].end()
+        await trio.sleep(20)
+        assert 1 <= server.streams[-1].seen.at - now <= 1.25
 
 
 async def test_a_stream_that_ends_during_the_handshake(autojump_clock: MockClock) -> None:
@@ -762,16 +766,18 @@ async def test_a_stream_that_ends_during_the_handshake(autojump_clock: MockClock
 
 async def test_a_stream_that_ends_with_the_answer_to_initialize(autojump_clock: MockClock) -> None:
     def answer_and_end(seen: Seen) -> Reply:
-        reply = server._default(seen)
+        server._default(seen)
         server.streams[-1].end()
-        assert isinstance(reply, Reply)
-        return reply
+        return Reply(202, media_type=None, before=[0.5])
 
     server = SseServer()
     server.rules["initialize"] = in_turn(answer_and_end, server._default)
     async with over_sse_with(server) as client:
-        opening = await client.shake_hands()
+        opening = client.ask("initialize", INITIALIZE)
+        await client.done(opening)
         assert opening.failure is None
+        await trio.sleep(1)
+        assert len(server.streams) == 2
         await client.done(asked := client.ask(CALL))
         assert asked.result == {}
     assert len(server.streams) == 2
@@ -841,6 +847,21 @@ async def test_initialize_again_in_one_process_is_a_new_connection(
     assert len(server.got(SET_LEVEL)) == 1
 
 
+async def test_initialize_again_while_the_connection_is_lost(autojump_clock: MockClock) -> None:
+    server = SseServer()
+    async with over_sse_with(server) as client:
+        await client.shake_hands()
+        server.rules["GET"] = Reply(404, media_type=None)
+        server.streams[-1].end()
+        await trio.sleep(100)
+        del server.rules["GET"]
+        await client.shake_hands()
+        await trio.sleep(100)
+        await client.done(asked := client.ask(CALL))
+        assert asked.result == {}
+    assert len(server.streams) == 2
+
+
 @pytest.mark.parametrize("stage", ["connecting", "initialize", "open", "lost"])
 async def test_the_farewell_ends_it_at_any_time(autojump_clock: MockClock, stage: str) -> None:
     server = SseServer()
@@ -863,5 +884,10 @@ async def test_the_farewell_ends_it_at_any_time(autojump_clock: MockClock, stage
             await trio.sleep(200)
             assert server.streams[0].seen.closed.is_set()
             assert len(server.got("GET")) == 1
+        if stage == "lost":
+            await trio.sleep(10)
+            refused_connections = server.refused_connections
+            await trio.sleep(200)
+            assert server.refused_connections == refused_connections
     assert all(seen.closed.is_set() for seen in server.seen)
     assert "DELETE" not in server.order()
