@@ -55,9 +55,11 @@ def everything_sse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
         yield peer
 
 
-def _sdk_server(tmp_path_factory: pytest.TempPathFactory, *flags: str) -> Iterator[Peer]:
+def _sdk_server(
+    tmp_path_factory: pytest.TempPathFactory, *flags: str, path: str = "/mcp"
+) -> Iterator[Peer]:
     command: list[str | Path] = [sys.executable, PEERS / "sdk_server.py", *flags]
-    with running(command, log=tmp_path_factory.mktemp("sdk") / "log") as peer:
+    with running(command, log=tmp_path_factory.mktemp("sdk") / "log", path=path) as peer:
         yield peer
 
 
@@ -83,6 +85,12 @@ def sdk_server_json(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
 def sdk_server_resumable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
     """The same with event ids, so that a broken stream can be resumed."""
     yield from _sdk_server(tmp_path_factory, "--resumable")
+
+
+@pytest.fixture(scope="session")
+def sdk_server_sse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
+    """The same over HTTP+SSE, the transport of revision 2024-11-05."""
+    yield from _sdk_server(tmp_path_factory, "--sse", path="/sse")
 
 
 def _sdk2_server(tmp_path_factory: pytest.TempPathFactory, *flags: str) -> Iterator[Peer]:

@@ -3,6 +3,7 @@
 Run as a script it listens on a free port of the loopback interface and prints `listening on PORT`.
 With `--stateless` it gives out no session, with `--json` it answers in JSON instead of a stream,
 with `--resumable` events carry ids, are kept for a client that comes back, and `hang_up` works.
+With `--sse` it speaks HTTP+SSE instead, the transport of 2024-11-05. `--port` takes a certain port.
 What happens to a call is printed, so that a test can see it from the server's side.
 """
 
@@ -195,10 +196,15 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     for flag in ("--stateless", "--json", "--resumable"):
         parser.add_argument(flag, action="store_true")
-    server = build(**vars(parser.parse_args()))
-    listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    parser.add_argument("--sse", action="store_true")
+    parser.add_argument("--port", type=int, default=0)
+    options = vars(parser.parse_args())
+    speaks_sse, port = options.pop("sse"), options.pop("port")
+    server = build(**options)
+    app = server.sse_app() if speaks_sse else server.streamable_http_app()
+    listener = socket.create_server(("127.0.0.1", port), backlog=1024)
     logging.getLogger("mcp").setLevel(logging.ERROR)
-    config = uvicorn.Config(server.streamable_http_app(), log_level="info", access_log=True)
+    config = uvicorn.Config(app, log_level="info", access_log=True)
     say(f"listening on {listener.getsockname()[1]}")
     uvicorn.Server(config).run(sockets=[listener])
 

@@ -21,6 +21,7 @@ from mcp_stdio.errors import (
 )
 from mcp_stdio.jsonrpc import Message
 from mcp_stdio.redaction import redact
+from mcp_stdio.upstream.handshake import COMPLETION
 from mcp_stdio.upstream.http_sse import ENDPOINT_TIME
 from tests.upstream.fakes import (
     FOREVER,
@@ -373,21 +374,36 @@ async def test_a_response_in_the_body_of_a_post(
         assert client.emitted == []
 
 
-async def test_an_answer_that_overtakes_its_202(autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize(
+    "held, then",
+    [
+        pytest.param(0.1, [], id="accepted"),
+        pytest.param(FOREVER, [], id="held"),
+        pytest.param(0.1, [lost()], id="lost"),
+    ],
+)
+@pytest.mark.parametrize("method", [CALL, READ])
+async def test_an_answer_that_overtakes_its_202(
+    autojump_clock: MockClock, method: str, held: float, then: list[Step]
+) -> None:
     """Some servers accept a POST only when its answer has been said."""
 
     def hold(seen: Seen) -> Reply:
         server.say(note("working"))
         server.say({"id": seen.id, "result": {}})
-        return Reply(202, media_type=None, before=[FOREVER])
+        return Reply(202, media_type=None, before=[held, *then])
 
-    server = SseServer(**{CALL: hold})
+    server = SseServer(**{method: hold})
     async with over_sse_with(server) as client:
         await client.shake_hands()
-        asked = client.ask(CALL)
+        asked = client.ask(method)
+        await wait_all_tasks_blocked()
+        assert asked.result == {}, "the client need not wait for the rest"
         await client.done(asked)
-        assert asked.took == 0
-    assert server.got(CALL)[0].closed.is_set()
+        assert asked.result == {}
+        assert asked.took == pytest.approx(min(held, COMPLETION))
+    assert len(server.got(method)) == 1
+    assert server.got(method)[0].closed.is_set()
 
 
 @pytest.mark.parametrize("before", [0.0, 250.0])
@@ -505,8 +521,14 @@ async def test_progress(autojump_clock: MockClock) -> None:
 
 
 async def test_a_cancelled_call_is_called_off(autojump_clock: MockClock) -> None:
-    """T-61; the late answer is dropped."""
+    """T-61; late answers are dropped."""
     server = SseServer()
+
+    def answer_late(seen: Seen) -> Reply:
+        server.say({"id": seen.message["params"]["requestId"], "result": {}})
+        return Reply(202, media_type=None, before=[0.5])
+
+    server.rules[CANCELLED] = answer_late
     async with over_sse_with(server) as client:
         await client.shake_hands()
         asked = await running(client, server)
@@ -699,7 +721,7 @@ async def test_a_stream_that_keeps_ending_is_opened_ever_more_rarely(
         assert 4 < len(server.streams) < 20
         asked = client.ask(CALL)
         await client.done(asked)
-        assert isinstance(asked.failure, RelayError)
+        assert isinstance(asked.failure, Unreachable), "it was never sent"
         del server.rules[INITIALIZED]
         await client.done(asked := client.ask(CALL))
         assert asked.failure is None
@@ -708,6 +730,10 @@ async def test_a_stream_that_keeps_ending_is_opened_ever_more_rarely(
         server.streams[-1].end()
         await wait_all_tasks_blocked()
         assert len(server.streams) == before + 1, "this one has lasted"
+        now = trio.current_time()
+        server.streams[-1].end()
+        await trio.sleep(20)
+        assert 1 <= server.streams[-1].seen.at - now <= 1.25
 
 
 async def test_a_stream_that_ends_during_the_handshake(autojump_clock: MockClock) -> None:
@@ -740,16 +766,18 @@ async def test_a_stream_that_ends_during_the_handshake(autojump_clock: MockClock
 
 async def test_a_stream_that_ends_with_the_answer_to_initialize(autojump_clock: MockClock) -> None:
     def answer_and_end(seen: Seen) -> Reply:
-        reply = server._default(seen)
+        server._default(seen)
         server.streams[-1].end()
-        assert isinstance(reply, Reply)
-        return reply
+        return Reply(202, media_type=None, before=[0.5])
 
     server = SseServer()
     server.rules["initialize"] = in_turn(answer_and_end, server._default)
     async with over_sse_with(server) as client:
-        opening = await client.shake_hands()
+        opening = client.ask("initialize", INITIALIZE)
+        await client.done(opening)
         assert opening.failure is None
+        await trio.sleep(1)
+        assert len(server.streams) == 2
         await client.done(asked := client.ask(CALL))
         assert asked.result == {}
     assert len(server.streams) == 2
@@ -819,6 +847,21 @@ async def test_initialize_again_in_one_process_is_a_new_connection(
     assert len(server.got(SET_LEVEL)) == 1
 
 
+async def test_initialize_again_while_the_connection_is_lost(autojump_clock: MockClock) -> None:
+    server = SseServer()
+    async with over_sse_with(server) as client:
+        await client.shake_hands()
+        server.rules["GET"] = Reply(404, media_type=None)
+        server.streams[-1].end()
+        await trio.sleep(100)
+        del server.rules["GET"]
+        await client.shake_hands()
+        await trio.sleep(100)
+        await client.done(asked := client.ask(CALL))
+        assert asked.result == {}
+    assert len(server.streams) == 2
+
+
 @pytest.mark.parametrize("stage", ["connecting", "initialize", "open", "lost"])
 async def test_the_farewell_ends_it_at_any_time(autojump_clock: MockClock, stage: str) -> None:
     server = SseServer()
@@ -841,5 +884,10 @@ async def test_the_farewell_ends_it_at_any_time(autojump_clock: MockClock, stage
             await trio.sleep(200)
             assert server.streams[0].seen.closed.is_set()
             assert len(server.got("GET")) == 1
+        if stage == "lost":
+            await trio.sleep(10)
+            refused_connections = server.refused_connections
+            await trio.sleep(200)
+            assert server.refused_connections == refused_connections
     assert all(seen.closed.is_set() for seen in server.seen)
     assert "DELETE" not in server.order()

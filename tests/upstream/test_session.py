@@ -555,7 +555,9 @@ async def test_a_server_that_forgets_each_session_during_the_renewal(
         server.rules[INITIALIZED] = Reply(404, media_type=None)
         asked = client.ask(CALL)
         await client.done(asked)
+        await wait_all_tasks_blocked()
     assert isinstance(asked.failure, SessionLost)
+    assert server.got("DELETE") == [], "there is nothing to end"
 
 
 async def test_a_notification_and_an_answer_notice_the_loss_as_well(

@@ -123,6 +123,8 @@ class _Inquiry:
                     return
                 except RelayError as failure:
                     await self._close()
+                    if self._patience.is_done:
+                        return
                     await _pause(retries, failure, self._call, self._patience)
                     if isinstance(failure, ConnectionLost):
                         self._begin_anew()

@@ -26,6 +26,10 @@ from mcp_stdio.upstream.questions import Questions
 
 log = logging.getLogger(__name__)
 
+COMPLETION = 1.0
+"""Seconds that the POST of a request may take to complete when the answer overtook it on another
+stream; cut off at once, its connection could not be used again."""
+
 
 @dataclass(slots=True)
 class _Open:
@@ -190,12 +194,13 @@ class Handshake:
             waiting.patience.give_up(failure)
             return
         waiting.is_over.set()
-        waiting.patience.finish()
+        waiting.patience.finish(COMPLETION)
 
     async def abandon(self, message: Message, withdrawn: Message | None) -> None:
         """Send `notifications/cancelled` under the id that the server knows (T-61)."""
         if message.method == spec.INITIALIZE:
             return  # must not be cancelled (T-16)
+        self.closed(message)  # some servers answer all the same
         if withdrawn is None and "task" in message.params:
             return  # only `tasks/cancel` ends a task, and its id is not known yet (T-62)
         notice = withdrawn

@@ -73,10 +73,16 @@ class Patience:
             self._questions.clear()
             self.heard()
 
-    def finish(self) -> None:
-        """The wait is over because it has been rewarded, elsewhere."""
+    def finish(self, within: float) -> None:
+        """The wait was rewarded elsewhere: what is under way has so many seconds left."""
         self._is_done = True
-        self._scope.cancel()
+        self._end = trio.current_time() + within
+        self._scope.deadline = self._end
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the wait was rewarded elsewhere: a failure means nothing any more."""
+        return self._is_done
 
     def give_up(self, reason: RelayError) -> None:
         """End the wait now with this failure."""

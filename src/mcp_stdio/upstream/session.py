@@ -313,7 +313,7 @@ class Session:
             await self._opening.replay(handshake, self._tell)
             if handshake.is_lost:
                 raise LinkLost("the connection ended at once")
-            if self._opening.request is request and self._handshake is None:
+            if self._opening.request is request:  # else the client has begun anew meanwhile
                 self._take_over(handshake)
         except LinkLost as exc:  # whatever waits for the session was not sent
             text = "the server hung up while the session was being opened anew"
