@@ -399,6 +399,7 @@ async def test_a_server_that_becomes_modern_and_forgets_its_sessions(
 
         server.rules["initialize"] = refuse
         server.rules[DISCOVER] = lambda seen: result(seen, DISCOVERED)
+        server.rules[LIST] = modern_only
         server.forget()
         listed = await asked(client, LIST)
         assert "result" in listed.answer

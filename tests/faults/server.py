@@ -248,7 +248,8 @@ class Server:
             self.runs[received.call] += 1
             behaviour = self.tools.get(received.tool, behaviour)
         self.complaints += complaints_about(received)
-        if received.method == "POST" and received.rpc != spec.INITIALIZE and self.has_sessions:
+        opens = received.rpc in (spec.INITIALIZE, spec.DISCOVER)
+        if received.method == "POST" and not opens and self.has_sessions:
             session = received.get(spec.SESSION_ID)
             if session is None:
                 self.complaints.append(f"{received.rpc} came without a session id")
@@ -316,7 +317,7 @@ def complaints_about(received: Received) -> Iterable[str]:
     if rpc == spec.INITIALIZE:
         if version is not None or received.get(spec.SESSION_ID) is not None:
             yield "initialize came with a version or a session id"
-    elif version != VERSION:
+    elif version != (spec.R5 if rpc == spec.DISCOVER else VERSION):
         yield f"{rpc}: `{spec.PROTOCOL_VERSION}` is {version}"
 
 
@@ -325,6 +326,8 @@ async def _behave(visit: Visit) -> None:
     match visit.received.rpc:
         case spec.INITIALIZE:
             await welcome(visit)
+        case spec.DISCOVER:  # asked after an `initialize` that was refused
+            await visit.send(http(404, b"no such method", kind="text/plain"))
         case spec.PING:
             await visit.answer({})
         case "tools/list":
