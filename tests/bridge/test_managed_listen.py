@@ -449,7 +449,34 @@ async def test_a_server_that_ends_every_stream_is_left_in_peace(autojump_clock: 
     async with bridging(peer) as client:
         await client.open()
         await trio.sleep(3600)
-    assert 5 < len(peer.got(spec.LISTEN)) < 25
+        assert 5 < len(peer.got(spec.LISTEN)) < 25
+        # One that lasts is a reason to be quick again.
+        peer.rules[spec.LISTEN] = peer.listened
+        await trio.sleep(3600)
+        [listen] = peer.open_listens
+        listen.end()
+        await trio.sleep(2)
+        assert peer.open_listens != []
+
+
+async def test_what_a_stream_granted_that_has_ended_is_asked_for_again(
+    autojump_clock: MockClock,
+) -> None:
+    """B-11."""
+    peer = Peer({"resources": {"subscribe": True}})
+
+    @peer.on(spec.LISTEN)
+    async def brief(message: Message, call: Call) -> None:
+        granted = {"notifications": message.params["notifications"]}
+        await call.emit(jsonrpc.notification(spec.ACKNOWLEDGED, granted))
+        await answer()(message, call)
+
+    async with bridging(peer) as client:
+        await client.open()
+        await subscribe(client, "a:1")
+        assert len(peer.got(spec.LISTEN)) == 1
+        await subscribe(client, "a:1")
+        assert len(peer.got(spec.LISTEN)) == 2
 
 
 async def test_a_stream_that_ends_is_replaced_at_once_when_something_is_wished(

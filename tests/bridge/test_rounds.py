@@ -254,6 +254,7 @@ async def test_other_questions_answered_with_an_error_end_the_call(
         await client.done(asked)
         assert isinstance(asked.failure, CannotBridge)
         assert str(asked.failure) == "the user said no"
+        assert asked.took == 0  # the others are not waited for
         assert set(withdrawn(client)) == {other.id, form.id}
         await client.done(client.give(form, YES))  # too late; dropped
     assert len(peer.got("tools/call")) == 1

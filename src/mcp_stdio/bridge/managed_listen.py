@@ -66,11 +66,12 @@ def untagged(message: Message) -> Message:
 class _Stream:
     """A listen request under way, and what of it was granted."""
 
-    def __init__(self, request: Message, uris: frozenset[str]) -> None:
+    def __init__(self, request: Message, asked: frozenset[str]) -> None:
         self.request = request
+        self.asked = asked
+        self.uris: frozenset[str] = frozenset()  # those of them that are granted
         self.scope = trio.CancelScope()
         self.patience = trio.CancelScope()
-        self.uris = uris
         self.granted = Filter((), ())
         self.settled = trio.Event()  # acknowledged, refused or failed
         self.is_acknowledged = False
@@ -82,7 +83,7 @@ class _Stream:
     def acknowledge(self, acknowledgement: Message) -> None:
         """Take note of what the server is willing to tell; there is no more hurry."""
         self.granted = Filter.of(acknowledgement)
-        self.uris = self.uris.intersection(self.granted.uris)
+        self.uris = self.asked.intersection(self.granted.uris)
         self.is_acknowledged = True
         self.began = trio.current_time()
         self.patience.deadline = inf
@@ -201,10 +202,11 @@ class ManagedListen:
                 self._current = None
                 old.scope.cancel()
             return
-        for uri in uris - new.uris if new.is_acknowledged else uris & self._wishes.keys():
-            self._decide(uri, new.failure or NotGranted())
-        for uri in new.uris & self._wishes.keys():
-            self._decide(uri, None)
+        for uri in uris:
+            if uri in new.uris:
+                self._decide(uri, None)
+            elif new.is_acknowledged or uri in self._wishes:
+                self._decide(uri, new.failure or NotGranted())
         await self._catch_up(new)
 
     async def _replace(self, old: _Stream | None, uris: frozenset[str]) -> _Stream:
