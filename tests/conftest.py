@@ -121,6 +121,12 @@ def curt_modern_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pee
 
 
 @pytest.fixture(scope="session")
+def mute_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
+    """The one of both eras, but it never answers a `server/discover`."""
+    yield from _sdk2_server(tmp_path_factory, "--mute")
+
+
+@pytest.fixture(scope="session")
 def authority() -> trustme.CA:
     """A certificate authority that nobody trusts by default."""
     return trustme.CA()

@@ -7,6 +7,7 @@ A scenario passes when the suite says so: nothing failed, and no warning either.
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 import sys
@@ -26,17 +27,37 @@ CLIENT = Path(__file__).with_name("client.py")
 LIMIT = 120.0
 """Seconds for a scenario with all its processes; the suite itself ends a client after 30."""
 
+LATE = "json-schema-2020-12-preservation"
+"""Not scored by any requirement set, since the suite had it too late."""
+
 SCENARIOS = {
     "2025-11-25": [
         "initialize",
         "tools_call",
+        # The client's share: the defaults.
         "elicitation-sep1034-client-defaults",
+        # The relay's: to come back for the answer, no sooner than it was told.
         "sse-retry",
-        "json-schema-2020-12-preservation",
+        LATE,
+    ],
+    "2026-07-28": [
+        "tools_call",
+        # The client's share: `_meta`, and to go on when its first request is refused with -32022.
+        # The relay's: a version header equal to `_meta`, and `_meta` with all its members in
+        # requests of its own, for the suite judges each request that it sees.
+        "request-metadata",
+        # The client's share is all of it: new ids, the state echoed exactly or not at all.
+        "sep-2322-client-request-state",
+        # The relay's share is all of the next three: no client over stdio sees a header.
+        "http-standard-headers",
+        "http-custom-headers",
+        "http-invalid-tool-headers",
+        # Of both: neither fetches what a schema refers to.
+        "json-schema-ref-no-deref",
+        LATE,
     ],
 }
-"""By requirement set: what it scores apart from authorization, and the last one, which it does not
-score since the suite had it too late."""
+"""By requirement set: what it scores apart from authorization, and `LATE`."""
 
 Play = Callable[..., None]
 
@@ -92,3 +113,23 @@ def test_a_scenario_passes(
 ) -> None:
     record_property(SCORED, True)
     play(scenario, revision)
+
+
+@pytest.mark.parametrize(
+    "scenario", ["tools_call", "request-metadata", "http-custom-headers", "http-standard-headers"]
+)
+def test_a_modern_client_need_not_discover_first(play: Play, scenario: str) -> None:
+    play(scenario, "2026-07-28", "--direct")
+
+
+@pytest.mark.parametrize("revision", SCENARIOS)
+def test_the_table_has_what_the_requirement_set_scores(
+    suite: Sequence[str | Path], revision: str
+) -> None:
+    requirements = Path(suite[-1]).parents[1] / "requirements" / f"{revision}.yaml"
+    listed = re.search(r"^client:\n((?:  - .+\n)+)", requirements.read_text(), re.MULTILINE)
+    assert listed is not None
+    scored = {line.removeprefix("  - ") for line in listed[1].splitlines()}
+    assert {name for name in scored if not name.startswith("auth/")} == (
+        set(SCENARIOS[revision]) - {LATE}
+    )

@@ -1,14 +1,15 @@
 """A client of the handshake era, the SDK's 1.x, and servers that know the modern era.
 
 With a server that has both eras the handshake passes through and the relay adds nothing. With one
-that has the modern era alone, in its two ways of refusing a handshake, the relay stands in for the
-era that is missing, and the client must not notice: the same tests hold.
+that has the modern era alone the relay stands in for the era that is missing, and the client must
+not notice: the same tests hold.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -16,11 +17,12 @@ from mcp import McpError, types
 from pydantic import AnyUrl
 
 from tests.peers.process import Peer
-from tests.process import running
+from tests.process import Relay, running
 from tests.real.client import ROOT, Client, Context, connected, until
 
 COUNTER = "test://counter"
-SERVERS = ["dual_server"]
+LogMessage = types.LoggingMessageNotification
+SERVERS = ["dual_server", "modern_server"]
 
 
 @pytest.fixture
@@ -32,6 +34,9 @@ def errors(tmp_path: Path) -> Path:
 def server(request: pytest.FixtureRequest) -> Peer:
     peer: Peer = request.getfixturevalue(request.param)
     return peer
+
+
+Question = dict[str, Any]
 
 
 class Unwilling(Client):
@@ -78,16 +83,17 @@ async def test_a_structured_result_has_what_its_schema_promises(server: Peer, er
         assert json.loads(result.content[0].text) == result.structuredContent
 
 
-async def test_results_carry_nothing_of_the_modern_era(server: Peer, errors: Path) -> None:
+async def test_results_carry_nothing_of_the_modern_era(server: Peer) -> None:
     """B-8"""
-    async with connected(server.url, errors) as client:
-        results = [
-            await client.session.list_tools(),
-            await client.call("echo", text="hi"),
-            await client.session.read_resource(AnyUrl(COUNTER)),
+    async with running(server.url) as relay:
+        await relay.shake_hands()
+        answers = [
+            await relay.ask("tools/list"),
+            await relay.ask("tools/call", {"name": "echo", "arguments": {"text": "hi"}}),
+            await relay.ask("resources/read", {"uri": COUNTER}),
         ]
-        for result in results:
-            assert not {"resultType", "ttlMs", "cacheScope"} & (result.model_extra or {}).keys()
+        for answer in answers:
+            assert not {"resultType", "ttlMs", "cacheScope"} & answer["result"].keys()
 
 
 async def test_progress_comes_while_the_call_runs(server: Peer, errors: Path) -> None:
@@ -109,7 +115,7 @@ async def test_log_messages_of_the_level_asked_for(server: Peer, errors: Path) -
     async with connected(server.url, errors) as client:
         await client.session.set_logging_level("info")
         await client.call("log", text="a word")
-        said = [m.params for m in client.heard if isinstance(m, types.LoggingMessageNotification)]
+        said = [m.params for m in client.heard if isinstance(m, LogMessage)]
         # The SDK sends all to a session, whatever its level.
         assert [(log.level, log.data) for log in said if log.level != "debug"] == [
             ("info", "a word"),
@@ -141,7 +147,7 @@ async def test_a_change_of_the_tools_is_heard_and_found(
     server: Peer, errors: Path, request: pytest.FixtureRequest
 ) -> None:
     """B-12"""
-    name = f"grown_for_{request.node.callspec.id}"
+    name = f"grown_for_a_legacy_client_of_{request.node.callspec.id}"
 
     def streams() -> int:
         printed = server.printed()
@@ -241,10 +247,160 @@ async def test_a_cancel_reaches_the_server_and_no_answer_follows(server: Peer) -
         assert await relay.wait() == 0
 
 
-async def test_a_resource_that_is_not_there(server: Peer, errors: Path) -> None:
+# What the relay alone is answerable for
+
+
+async def test_a_resource_that_is_not_there(modern_server: Peer, errors: Path) -> None:
     """B-30"""
-    async with connected(server.url, errors) as client:
+    async with connected(modern_server.url, errors) as client:
         with pytest.raises(McpError) as caught:
             await client.read("test://nowhere")
-        assert caught.value.error.code in {-32002, types.INVALID_PARAMS}
+        assert caught.value.error.code == -32002
         assert caught.value.error.data == {"uri": "test://nowhere"}
+
+
+async def test_what_the_handshake_says(modern_server: Peer) -> None:
+    """B-1, B-2, B-3"""
+    async with running(modern_server.url) as relay:
+        assert await relay.shake_hands("2025-03-26") == {
+            "protocolVersion": "2025-03-26",
+            "capabilities": {
+                "completions": {},
+                "logging": {},
+                "prompts": {"listChanged": True},
+                "resources": {"listChanged": True, "subscribe": True},
+                "tools": {"listChanged": True},
+            },
+            "serverInfo": {"name": "sdk2-peer", "version": "1"},
+            "instructions": "For tests",
+        }
+
+
+async def test_nothing_is_logged_before_a_level_is_set(modern_server: Peer, errors: Path) -> None:
+    """B-10"""
+    async with connected(modern_server.url, errors) as client:
+        assert await client.text("log", text="a word") == "logged"
+        assert client.heard == []
+        await client.session.set_logging_level("error")
+        assert await client.text("log", text="a word") == "logged"
+        assert [m.params.level for m in client.heard if isinstance(m, LogMessage)] == ["error"]
+
+
+async def test_parameters_are_mirrored_to_the_header(modern_server: Peer, errors: Path) -> None:
+    """T-30, T-35: the relay lists the tools when it is refused, and knows them from then on."""
+    given = {"region": "eu ", "note": "unmarked", "size": 3, "urgent": True}
+    fields = {
+        "mcp-param-region": "=?base64?ZXUg?=",
+        "mcp-param-size": "3",
+        "mcp-param-urgent": "true",
+    }
+    async with connected(modern_server.url, errors) as client:
+        assert json.loads(await client.text("mirrored", **given)) == fields
+        await client.session.list_tools()
+        assert json.loads(await client.text("mirrored", **given)) == fields
+
+
+# B-14, message by message
+
+
+ASKABLE = {
+    "protocolVersion": "2025-06-18",
+    "capabilities": {"elicitation": {}, "sampling": {}},
+    "clientInfo": {"name": "test", "version": "1"},
+}
+ACCEPTED = {"action": "accept", "content": {"colour": "red"}}
+
+
+async def open_and_call(relay: Relay, tool: str, **arguments: object) -> int:
+    await relay.ask("initialize", ASKABLE)
+    await relay.send(method="notifications/initialized")
+    return await relay.request("tools/call", {"name": tool, "arguments": arguments})
+
+
+async def read_question(relay: Relay, method: str) -> Question:
+    question = await relay.read()
+    assert question["method"] == method
+    assert isinstance(question["id"], str)  # S-5: none of the client's own
+    return question
+
+
+async def test_a_question_looks_as_the_clients_revision_has_it(modern_server: Peer) -> None:
+    async with running(modern_server.url) as relay:
+        call = await open_and_call(relay, "ask", question="Which?")
+        question = await read_question(relay, "elicitation/create")
+        assert question["params"].keys() == {"message", "requestedSchema"}  # no `mode` yet
+        await relay.send(id=question["id"], result=ACCEPTED)
+        answer = await relay.read()
+        assert answer["id"] == call
+        assert answer["result"]["content"] == [{"type": "text", "text": "red"}]
+        assert "resultType" not in answer["result"]
+
+
+async def test_sixteen_rounds_are_played(modern_server: Peer) -> None:
+    async with running(modern_server.url) as relay:
+        call = await open_and_call(relay, "rounds", count=16)
+        for number in range(16):
+            question = await read_question(relay, "elicitation/create")
+            assert question["params"]["message"] == f"Round {number + 1}?"
+            await relay.send(id=question["id"], result=ACCEPTED)
+        answer = await relay.read()
+        assert answer["id"] == call
+        assert answer["result"]["content"][0]["text"] == "16 rounds"
+
+
+async def test_the_seventeenth_round_is_one_too_many(modern_server: Peer) -> None:
+    async with running(modern_server.url) as relay:
+        call = await open_and_call(relay, "rounds", count=17)
+        for _ in range(16):
+            question = await read_question(relay, "elicitation/create")
+            await relay.send(id=question["id"], result=ACCEPTED)
+        answer = await relay.read()
+        assert answer["id"] == call
+        assert answer["error"]["code"] == -33005
+        await relay.ask("ping")
+
+
+async def test_rounds_without_a_question_are_played_unseen(modern_server: Peer) -> None:
+    async with running(modern_server.url) as relay:
+        call = await open_and_call(relay, "rounds", count=2, is_silent=True)
+        answer = await relay.read()
+        assert answer["id"] == call
+        assert answer["result"]["content"][0]["text"] == "2 rounds"
+
+
+async def test_an_elicitation_answered_with_an_error_counts_as_cancelled(
+    modern_server: Peer,
+) -> None:
+    async with running(modern_server.url) as relay:
+        call = await open_and_call(relay, "ask", question="Which?")
+        question = await read_question(relay, "elicitation/create")
+        await relay.send(id=question["id"], error={"code": -32603, "message": "no window"})
+        answer = await relay.read()
+        assert answer["id"] == call
+        assert answer["result"]["content"][0]["text"] == "cancel"
+
+
+async def test_a_sampling_answered_with_an_error_fails_the_call(modern_server: Peer) -> None:
+    async with running(modern_server.url) as relay:
+        call = await open_and_call(relay, "sample", question="hm")
+        question = await read_question(relay, "sampling/createMessage")
+        await relay.send(id=question["id"], error={"code": -1, "message": "user said no"})
+        answer = await relay.read()
+        assert answer["id"] == call
+        assert answer["error"]["code"] == -33006
+        assert "user said no" in answer["error"]["message"]
+
+
+async def test_a_call_cancelled_in_the_middle_of_a_round(modern_server: Peer) -> None:
+    """B-13: the open question is withdrawn, and nothing answers the call."""
+    async with running(modern_server.url) as relay:
+        call = await open_and_call(relay, "ask", question="Which?")
+        question = await read_question(relay, "elicitation/create")
+        await relay.send(method="notifications/cancelled", params={"requestId": call})
+        withdrawn = await relay.read()
+        assert withdrawn["method"] == "notifications/cancelled"
+        assert withdrawn["params"]["requestId"] == question["id"]
+        await relay.send(id=question["id"], result=ACCEPTED)  # too late
+        await relay.ask("ping")
+        await relay.close_stdin()
+        assert await relay.rest() == []

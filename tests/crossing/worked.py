@@ -51,6 +51,7 @@ class Client:
         self._ids = itertools.count(1)
         self._answers: dict[int, Json] = {}
         self._news = trio.Event()
+        self._has_ended = False
         self.told: list[Json] = []
 
     async def begin(self, what: str, **given: Any) -> int:
@@ -64,7 +65,7 @@ class Client:
     async def outcome(self, id: int) -> Any:
         """What has come of it; None if it was cancelled. Raises Refused."""
         while id not in self._answers:
-            await self._news.wait()
+            await self._more()
         answer = self._answers.pop(id)
         if "error" in answer:
             raise Refused(answer["error"])
@@ -88,7 +89,7 @@ class Client:
             for told in self.told:
                 if is_meant(told):
                     return told
-            await self._news.wait()
+            await self._more()
 
     async def event(self, method: str) -> Json:
         """What a listen stream says with this notification."""
@@ -131,6 +132,12 @@ class Client:
                     self.told.append(told)
             self._news.set()
             self._news = trio.Event()
+        self._has_ended = True
+        self._news.set()
+
+    async def _more(self) -> None:
+        assert not self._has_ended, "the client has ended"
+        await self._news.wait()
 
 
 @asynccontextmanager

@@ -181,8 +181,12 @@ async def main() -> None:
         async with client:
             tell(opened=client.protocol_version)
             await work(client)
-    except MCPError as exc:
-        tell(refused=plain(exc.error))
+    except* MCPError as group:
+        refusal: BaseException = group
+        while isinstance(refusal, BaseExceptionGroup):
+            refusal = refusal.exceptions[0]
+        assert isinstance(refusal, MCPError)
+        tell(refused=plain(refusal.error))
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 Run as a script it listens on a free port of the loopback interface and prints `listening on PORT`.
 It serves both eras, as the SDK does by default. With `--modern-only` it knows 2026-07-28 alone:
 what else comes is refused with the versions that it has, with `--curt` without them. With `--json`
-it answers in JSON where it can. Each request and what happens to a call is printed, so that a test
-can see it from the server's side:
+it answers in JSON where it can, with `--mute` it never answers a `server/discover`. Each request
+and what happens to a call is printed, so that a test can see it from the server's side:
 
     request POST 2026-07-28 tools/call
 """
@@ -280,6 +280,20 @@ class Told:
         await self._app(scope, receive, send)
 
 
+class Mute:
+    """Lets whoever asks what the server is wait."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and headers(scope).get("mcp-method") == "server/discover":
+            while (await receive())["type"] != "http.disconnect":
+                pass
+        else:
+            await self._app(scope, receive, send)
+
+
 class ModernOnly:
     """Refuses what is not of the modern era, as a server would that knows no other."""
 
@@ -329,12 +343,14 @@ async def respond(send: Send, status: int, data: bytes) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    for flag in ("--modern-only", "--curt", "--json"):
+    for flag in ("--modern-only", "--curt", "--json", "--mute"):
         parser.add_argument(flag, action="store_true")
     wanted = parser.parse_args()
     app: ASGIApp = build().streamable_http_app(json_response=wanted.json)
     if wanted.modern_only:
         app = ModernOnly(app, is_curt=wanted.curt)
+    if wanted.mute:
+        app = Mute(app)
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
     logging.getLogger("mcp").setLevel(logging.ERROR)
     say(f"listening on {listener.getsockname()[1]}")
