@@ -1,12 +1,12 @@
 """The parts put together: which upstream a configuration asks for.
 
-    MergedPages ─ Era ─┬─ Opening, for clients that shake hands; the first that accepts:
+    MergedPages ─ Era ─┬─ Handshaking, for clients that shake hands; the first that accepts:
                        │    ├─ Parameters ─ Session over Streamable HTTP
                        │    ├─ LegacyClient ─ Parameters ─ Stateless
                        │    └─ Session over HTTP+SSE
                        └─ Probing, for clients that do not; one of:
                             ├─ Parameters ─ Stateless            (the same as above)
-                            └─ ModernClient ─ Opening, without the bridge
+                            └─ ModernClient ─ Handshaking, without the bridge
 
 The relay and the connection test stand on the same objects, so they are joined here, once. A way
 that is not taken is never made, nor its modules loaded. Knows neither standard streams nor what
@@ -24,7 +24,7 @@ from mcp_stdio.config import Config
 from mcp_stdio.era import Era
 from mcp_stdio.era.candidates import Candidate, bridged, http_sse, streamable_http
 from mcp_stdio.era.evidence import Verdict
-from mcp_stdio.era.opening import Opening
+from mcp_stdio.era.handshaking import Handshaking
 from mcp_stdio.era.probing import Probing
 from mcp_stdio.http import Lane
 from mcp_stdio.http.url import Url
@@ -85,10 +85,10 @@ class _Parts:
             is_certain=verdict is not Verdict.UNKNOWN,
             bridges_probes=config.bridge == "always",
         )
-        return Era(self._opening(candidates, emit), probing)
+        return Era(self._handshaking(candidates, emit), probing)
 
-    def _opening(self, candidates: list[Candidate], emit: Emit) -> Opening:
-        return Opening(candidates, ids=self.ids, nursery=self._nursery, emit=emit)
+    def _handshaking(self, candidates: list[Candidate], emit: Emit) -> Handshaking:
+        return Handshaking(candidates, ids=self.ids, nursery=self._nursery, emit=emit)
 
     def _native(self, emit: Emit, renewed: Renewed | None) -> list[Candidate]:
         """The transports of the handshake era."""
@@ -174,6 +174,6 @@ class _Parts:
         async def renewed() -> None:
             await bridge.renewed()
 
-        opening = self._opening(self._native(overhear, renewed), overhear)
-        bridge = ModernClient(opening, ids=self.ids, nursery=self._nursery, emit=emit)
+        handshaking = self._handshaking(self._native(overhear, renewed), overhear)
+        bridge = ModernClient(handshaking, ids=self.ids, nursery=self._nursery, emit=emit)
         return bridge

@@ -118,6 +118,23 @@ async def test_an_initialize_answered_by_a_stream(autojump_clock: MockClock) -> 
     assert headers(server.got(CALL)[0]) == ("2025-11-25", "session-1")
 
 
+async def test_a_server_that_asks_before_the_handshake_is_over(autojump_clock: MockClock) -> None:
+    """S-9: it may ping and log; anything else is not for a client that has said nothing yet."""
+    server = Server()
+
+    def stream(seen: Seen) -> Reply:
+        [body] = server.opened(seen).body
+        assert isinstance(body, bytes)
+        asked = [{"id": n, "method": m} for n, m in enumerate(["ping", "roots/list"])]
+        return events(note("hello"), *asked, event(body.decode()))
+
+    server.rules["initialize"] = stream
+    async with in_session_with(server) as client:
+        opening = await client.shake_hands()
+        said = [message.method for message in opening.emitted]
+        assert said == ["notifications/message", "ping", ""]
+
+
 async def test_a_server_without_sessions(autojump_clock: MockClock) -> None:
     server = Server(**{CALL: Reply(404, [b"no such page"], "text/plain")})
     server.has_sessions = False

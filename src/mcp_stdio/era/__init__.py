@@ -1,6 +1,6 @@
 """Which era a message is of, and who serves it: one server with a face for each kind of client.
 
-A client that shakes hands is served by `opening`, one that says everything with each request by
+A client that shakes hands is served by `handshaking`, one that says everything with each request by
 `probing`; both kinds of message may come in one process, as from a client that probes with
 `server/discover` and falls back to `initialize` without waiting. Each face keeps its messages in
 order and holds up none of the other's (P4). What the server speaks is for the faces to find out.
@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from mcp_stdio import jsonrpc, spec
 from mcp_stdio.era.evidence import Verdict
-from mcp_stdio.era.opening import Opening
+from mcp_stdio.era.handshaking import Handshaking
 from mcp_stdio.era.probing import Probing
 from mcp_stdio.jsonrpc import Message
 from mcp_stdio.upstream import Call
@@ -25,15 +25,15 @@ log = logging.getLogger(__name__)
 class Era:
     """The upstream that knows both kinds of client."""
 
-    def __init__(self, opening: Opening, probing: Probing) -> None:
-        self._opening = opening
+    def __init__(self, handshaking: Handshaking, probing: Probing) -> None:
+        self._handshaking = handshaking
         self._probing = probing
         self._queues = {True: Queue(), False: Queue()}
 
     @property
     def version(self) -> str | None:
         """The protocol version agreed with a client that has shaken hands."""
-        return self._opening.version
+        return self._handshaking.version
 
     async def send(self, message: Message, call: Call) -> None:
         """Deliver one message; see `Upstream.send`."""
@@ -51,12 +51,12 @@ class Era:
 
     def refresh(self) -> None:
         """See `Upstream.refresh`."""
-        self._opening.refresh()
+        self._handshaking.refresh()
         self._probing.refresh()
 
     async def aclose(self) -> None:
         """See `Upstream.aclose`."""
-        await self._opening.aclose()
+        await self._handshaking.aclose()
         await self._probing.aclose()
 
     def _is_modern(self, message: Message) -> bool:
@@ -67,7 +67,7 @@ class Era:
             if message.method == spec.DISCOVER or is_self_describing(message):
                 return True
         # To a modern server what describes itself badly goes as it is: it knows what to say (S-11).
-        return not self._opening.has_begun and self._probing.verdict is Verdict.MODERN
+        return not self._handshaking.has_begun and self._probing.verdict is Verdict.MODERN
 
     async def _shaken(self, message: Message, call: Call) -> None:
         if message.is_request and not self._is_expected(message):
@@ -77,22 +77,22 @@ class Era:
                 f"`params._meta[{spec.META_VERSION!r}]`"
             )
             await call.emit(jsonrpc.error(message.id, jsonrpc.INVALID_PARAMS, text))
-        elif self._opening.has_begun or message.is_request:
-            await self._opening.send(message, call)
+        elif self._handshaking.has_begun or message.is_request:
+            await self._handshaking.send(message, call)
             if message.method == spec.INITIALIZE:
                 self._settle()
         else:
             log.warning("dropped a %s: nothing has been opened", message.kind.value)
 
     def _is_expected(self, message: Message) -> bool:
-        return self._opening.has_begun or message.method in (spec.INITIALIZE, spec.PING)
+        return self._handshaking.has_begun or message.method in (spec.INITIALIZE, spec.PING)
 
     def _settle(self) -> None:
         """What an `initialize` has shown matters to the other face as well."""
-        if self._opening.is_native:
+        if self._handshaking.is_native:
             self._probing.hasten()
         else:
-            self._probing.learn(self._opening.verdict)
+            self._probing.learn(self._handshaking.verdict)
 
 
 def is_self_describing(message: Message) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import trio
 
 from mcp_stdio import jsonrpc, spec
-from mcp_stdio.errors import BadAnswer, RelayError, SessionLost
+from mcp_stdio.errors import BadAnswer, RelayError, SessionLost, quote
 from mcp_stdio.http import Head
 from mcp_stdio.jsonrpc import Id, Message
 from mcp_stdio.redaction import protect_passing
@@ -218,6 +218,9 @@ class Handshake:
         if message.method == spec.CANCELLED:
             self._questions.settle(message.params.get("requestId"))
         elif message.is_request:
+            if message.method != spec.PING and _is_opening(request):
+                log.warning("dropped `%s`: the server asks too early", quote(message.method))
+                return False  # before `initialized` it may only ping (S-9)
             concerned = list(self._open.values())
             if request is not None and request.id is not None:
                 concerned = [self._open[request.id]]
@@ -258,6 +261,10 @@ class Handshake:
 
     def _unanswerable(self) -> RelayError:
         return BadAnswer("the server accepted the request without an answer and offers no stream")
+
+
+def _is_opening(request: Message | None) -> bool:
+    return request is not None and request.method == spec.INITIALIZE
 
 
 async def _ignore(message: Message) -> None:

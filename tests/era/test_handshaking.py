@@ -12,7 +12,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from mcp_stdio import jsonrpc
 from mcp_stdio.era import candidates
-from mcp_stdio.era.opening import Opening
+from mcp_stdio.era.handshaking import Handshaking
 from mcp_stdio.errors import (
     AuthorizationFailed,
     BadAnswer,
@@ -45,7 +45,7 @@ class World:
         self.bridge = bridge
         self.sse = sse
         self.made: list[str] = []
-        self.opening: Opening
+        self.handshaking: Handshaking
         self.client: Client
 
     def tried(self) -> list[str]:
@@ -78,7 +78,7 @@ async def world(
 
     async with trio.open_nursery() as nursery:
         here.client = Client(nursery)
-        here.client.upstream = here.opening = Opening(
+        here.client.upstream = here.handshaking = Handshaking(
             [
                 candidates.streamable_http(OnDemand(lambda: made("session", here.session))),
                 candidates.bridged(OnDemand(lambda: made("bridge", here.bridge))),
@@ -96,8 +96,8 @@ async def test_who_accepts_is_all_that_is_made(autojump_clock: MockClock) -> Non
     async with world() as here:
         asked = await here.shake_hands()
         assert asked.result == ACCEPTED
-        assert here.opening.version == "2025-06-18"
-        assert here.opening.is_native
+        assert here.handshaking.version == "2025-06-18"
+        assert here.handshaking.is_native
         await here.client.done(here.client.ask(CALL))
         assert here.made == ["session"]
         assert here.session.methods() == ["initialize", INITIALIZED, CALL]
@@ -157,7 +157,7 @@ async def test_a_modern_server_is_bridged(autojump_clock: MockClock) -> None:
         assert here.bridge.methods() == ["initialize", INITIALIZED, CALL]
         assert here.session.methods() == ["initialize"]
         assert here.sse.seen == []
-        assert not here.opening.is_native
+        assert not here.handshaking.is_native
 
 
 async def test_an_old_endpoint_is_found(autojump_clock: MockClock) -> None:
@@ -231,7 +231,7 @@ async def test_an_initialize_that_failed_by_accident_is_played_again(
         again = here.session.seen[2]
         assert again.params == INITIALIZE
         assert again.id != asked.relayed.message.id
-        assert here.opening.version == "2025-06-18"
+        assert here.handshaking.version == "2025-06-18"
 
 
 async def test_nothing_is_open_for_what_expects_no_answer(autojump_clock: MockClock) -> None:
@@ -267,7 +267,7 @@ async def test_a_server_that_has_become_modern(
         await here.client.done(*asked)
         assert [each.result for each in asked] == 3 * [{"by": "bridge"}]
         assert here.bridge.methods() == ["initialize", INITIALIZED, *3 * [method]]
-        assert not here.opening.is_native
+        assert not here.handshaking.is_native
 
 
 async def test_a_server_that_has_become_one_of_the_handshake_era(
@@ -300,7 +300,7 @@ async def test_an_odd_answer_is_looked_at_once_in_a_while(autojump_clock: MockCl
         await here.client.done(here.client.ask(CALL))
         assert here.bridge.methods() == 2 * ["initialize"]
         assert here.session.methods().count("initialize") == 1  # the session in use is left alone
-        assert here.opening.is_native
+        assert here.handshaking.is_native
 
 
 async def test_a_withdrawn_call_is_withdrawn_below(autojump_clock: MockClock) -> None:
@@ -317,7 +317,7 @@ async def test_farewell_and_waking_reach_all_that_was_made(autojump_clock: MockC
     bridge = FakeUpstream("2025-06-18", initialize=ACCEPTED)
     async with world(FakeUpstream(initialize=refused(400)), bridge) as here:
         await here.shake_hands()
-        here.opening.refresh()
-        await here.opening.aclose()
+        here.handshaking.refresh()
+        await here.handshaking.aclose()
         assert [each.refreshed for each in (here.session, here.bridge, here.sse)] == [1, 1, 0]
         assert [each.closed for each in (here.session, here.bridge, here.sse)] == [1, 1, 0]

@@ -29,7 +29,7 @@ from mcp_stdio.upstream.renewal import Renewal
 log = logging.getLogger(__name__)
 
 
-class Opening:
+class Handshaking:
     """The upstream of handshake clients; `candidates` are tried in their order.
 
     `nursery` runs the replay of an `initialize`, `emit` takes what belongs to no request.
