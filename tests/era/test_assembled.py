@@ -13,11 +13,13 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from mcp_stdio import jsonrpc
 from mcp_stdio.assembly import assemble
 from mcp_stdio.config import Config
 from mcp_stdio.errors import AuthorizationFailed, CannotBridge, TimedOut, Unreachable
 from tests.upstream.fakes import (
     FOREVER,
+    INITIALIZE,
     URL,
     Answer,
     Asked,
@@ -26,6 +28,7 @@ from tests.upstream.fakes import (
     Seen,
     Server,
     error,
+    event,
     events,
     result,
     unreachable,
@@ -162,6 +165,46 @@ async def test_a_server_that_refuses_everything(autojump_clock: MockClock, trans
         assert opening.failure.status == 404
         assert "no such page" in str(opening.failure)
     assert server.order().count("GET") == (transport == "auto")
+
+
+@pytest.mark.parametrize("attempt", range(10))
+async def test_a_ping_before_the_handshake_does_not_hold_it_up(
+    autojump_clock: MockClock, attempt: int
+) -> None:
+    """P4: trio runs what has become ready in random order, so one attempt shows little."""
+    async with relayed(LegacyServer()) as client:
+        sent = [client.ask("ping"), client.ask("initialize", INITIALIZE)]
+        sent += [client.tell(INITIALIZED), client.ask(LIST), client.ask("ping"), client.ask(LIST)]
+        await client.done(*sent)
+        assert [each.failure for each in sent] == 6 * [None]
+        assert sent[3].result == sent[5].result == {}
+
+
+@pytest.mark.parametrize("kind", [LegacyServer, DualServer])
+async def test_a_server_that_pings_before_it_opens(
+    autojump_clock: MockClock, kind: type[Server]
+) -> None:
+    answered_ping = trio.Event()
+    server = kind()
+
+    def stream(seen: Seen) -> Reply:
+        plain = server.opened(seen)
+        [body] = plain.body
+        assert isinstance(body, bytes)
+        said = event({"id": "p", "method": "ping"}), answered_ping, event(body.decode())
+        return Reply(body=said, media_type="text/event-stream", headers=plain.headers)
+
+    def take(seen: Seen) -> Reply:
+        answered_ping.set()
+        return Reply(202, media_type=None)
+
+    server.rules |= {"initialize": stream, "response": take}
+    async with relayed(server) as client:
+        opening = client.ask("initialize", INITIALIZE)
+        await wait_all_tasks_blocked()
+        await client.done(client.reply("p"), opening)
+        assert opening.took == 0
+        assert "result" in opening.answer
 
 
 # A client that does not
@@ -424,6 +467,74 @@ async def test_a_server_that_becomes_legacy_under_a_modern_client(
         listed = await asked(client, LIST, params())
         assert listed.result["resultType"] == "complete"
         assert "by" not in listed.result
+
+
+@pytest.mark.parametrize(
+    "kind, settings, code",
+    [
+        ("modern", {"protocol_era": "modern"}, -32000),
+        ("legacy", {"protocol_era": "legacy"}, -32021),
+        ("legacy", {"protocol_era": "legacy", "transport": "streamable-http"}, -32021),
+    ],
+)
+async def test_what_the_user_says_leaves_nothing_to_look_for(
+    autojump_clock: MockClock,
+    caplog: pytest.LogCaptureFixture,
+    kind: str,
+    settings: dict[str, Any],
+    code: int,
+) -> None:
+    server = SERVERS[kind]()
+    async with relayed(server, **settings) as client:
+        await client.shake_hands()
+        await wait_all_tasks_blocked()  # the listening stream is asked for on the way
+        before = len(server.seen)
+        server.rules[CALL] = lambda seen: error(seen, code)
+        called = await asked(client, CALL, {"name": "x"})
+        assert called.answer["error"]["code"] == code
+        assert called.took == 0
+        assert [seen.rule for seen in server.seen[before:]] == [CALL]
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+async def test_a_server_declared_legacy_is_never_asked_to_discover(
+    autojump_clock: MockClock,
+) -> None:
+    server = LegacyServer()
+    async with relayed(server, protocol_era="legacy") as client:
+        await asked(client, LIST, params())
+        server.rules[CALL] = lambda seen: error(seen, -32022)
+        await asked(client, CALL, params(name="x"))
+    assert DISCOVER not in posts(server)
+
+
+async def test_an_answer_stays_where_nothing_crosses(autojump_clock: MockClock) -> None:
+    server = DualServer()
+    async with relayed(server, bridge="never") as client:
+        await asked(client, DISCOVER, params())
+        server.rules |= {CALL: lambda seen: error(seen, -32600), DISCOVER: Reply(404)}
+        called = await asked(client, CALL, params(name="x"))
+        assert called.answer["error"]["code"] == -32600
+
+
+async def test_a_probe_of_our_own_repeats_what_the_client_wrote(
+    autojump_clock: MockClock,
+) -> None:
+    """P3."""
+    server = ModernServer()
+    raw = (
+        '{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":{"x":1,'
+        '"io.modelcontextprotocol/protocolVersion":"2026-07-28",'
+        '"io.modelcontextprotocol/clientCapabilities":{"experimental":{"n":1e400}}}}}'
+    )
+    async with relayed(server) as client:
+        await client.done(listed := client.put(jsonrpc.parse(raw.encode())))
+        assert listed.failure is None
+    [probe] = server.got(DISCOVER)
+    assert b'"io.modelcontextprotocol/clientCapabilities":{"experimental":{"n":1e400}}' in (
+        probe.request.body
+    )
+    assert b'"x"' not in probe.request.body
 
 
 # What the user says

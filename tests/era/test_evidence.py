@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -165,6 +166,17 @@ def error(code: int) -> Outcome:
 )
 def test_what_contradicts_a_verdict(verdict: Verdict, outcome: Outcome, is_doubtful: bool) -> None:
     assert evidence.contradicts(verdict, outcome) is is_doubtful
+
+
+@pytest.mark.parametrize("code", [[], {}, [-32022], "-32022", None, True, -32022.0])
+@pytest.mark.parametrize("verdict", Verdict)
+def test_what_is_no_code_says_nothing(verdict: Verdict, code: object) -> None:
+    """A server may send anything; none of it may end more than its own request."""
+    body = {"jsonrpc": "2.0", "id": 1, "error": {"code": code, "message": "odd"}}
+    odd = jsonrpc.parse(json.dumps(body).encode())
+    assert not evidence.contradicts(verdict, odd)
+    assert not evidence.may_send_again(jsonrpc.request(1, "tools/call"), odd)
+    assert evidence.of_discovery(odd) is LEGACY
 
 
 @pytest.mark.parametrize("outcome", [error(-32000), refused(404)(DISCOVER), BadAnswer("no")])

@@ -3,9 +3,9 @@
 The client's `initialize` is the probe and goes out as it came; what is refused leads on to the next
 candidate (D-A). Whoever accepts serves the client from then on, until an answer contradicts that
 and another candidate accepts the same `initialize` in its place (D-E). Messages are held meanwhile,
-in their order. An `initialize` that failed for other reasons is kept, and played again before the
-next message. What an answer proves is decided in `evidence` and `candidates`; era and transport are
-not known here.
+in their order, but for the client's own answers. An `initialize` that failed for other reasons is
+kept, and played again before the next message. What an answer proves is decided in `evidence` and
+`candidates`; era and transport are not known here.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ class Handshaking:
         self._ids = ids
         self._emit = emit
         self._accepted: Candidate | None = None
+        self._trying: Candidate | None = None  # is being offered the client's `initialize`
         self._initialize: Message | None = None  # the client's own
         self._settled = trio.Event()  # no `initialize` of the client is under way
         self._settled.set()
@@ -75,8 +76,12 @@ class Handshaking:
 
     async def send(self, message: Message, call: Call) -> None:
         """Deliver one message; see `Upstream.send`."""
+        if message.is_response:
+            await self._respond(message, call)
+            return
         if message.is_request and message.method == spec.PING and self._accepted is None:
             assert message.id is not None
+            call.turn.over()
             await call.emit(jsonrpc.result(message.id, {}))  # S-9
             return
         await call.turn.come()  # an `initialize` read before has to be known of here
@@ -108,11 +113,11 @@ class Handshaking:
         self._settled = settled = trio.Event()
         try:
             outcome = await self._try(self._in_order(), message, call)
+            if isinstance(outcome, RelayError):
+                raise outcome
+            await call.emit(outcome)
         finally:
             settled.set()
-        if isinstance(outcome, RelayError):
-            raise outcome
-        await call.emit(outcome)
 
     def _in_order(self) -> list[Candidate]:
         """Who accepted before is asked first."""
@@ -120,13 +125,25 @@ class Handshaking:
             return list(self._candidates)
         return [self._accepted] + [each for each in self._candidates if each != self._accepted]
 
-    async def _try(self, candidates: Sequence[Candidate], message: Message, call: Call) -> Outcome:
-        """Offer `initialize` to the candidates; the outcome is for the client."""
-        first: Outcome | None = None
+    async def _try(
+        self,
+        candidates: Sequence[Candidate],
+        message: Message,
+        call: Call,
+        first: Outcome | None = None,
+    ) -> Outcome:
+        """Offer `initialize` to the candidates; the outcome is for the client.
+
+        `first` is what has come already of one that is not among them.
+        """
         for candidate in candidates:
             if first is not None and not candidate.follows(first):
                 continue
-            outcome = await _outcome(candidate, message, call)
+            self._trying = candidate
+            try:
+                outcome = await _outcome(candidate, message, call)
+            finally:
+                self._trying = None
             step = candidate.judge(outcome)
             if step is Step.STAY:
                 if self._accepted not in (candidate, None) or first is not None:
@@ -145,10 +162,19 @@ class Handshaking:
 
     # Everything else
 
+    async def _respond(self, message: Message, call: Call) -> None:
+        """Pass on an answer of the client, which may be what its `initialize` waits for."""
+        call.turn.over()
+        asker = self._accepted or self._trying
+        if asker is None:
+            log.warning("dropped a response: there is no session")
+        else:
+            await asker.upstream.send(message, call)
+
     async def _send_unanswered(self, message: Message, call: Call) -> None:
-        if self._accepted is None and (message.is_response or message.method == spec.INITIALIZED):
-            # Playing `initialize` again sends its own `initialized`.
-            log.warning("dropped a %s: there is no session", message.kind.value)
+        if self._accepted is None and message.method == spec.INITIALIZED:
+            # Playing `initialize` again sends its own.
+            log.warning("dropped `%s`: there is no session", message.method)
             return
         try:
             await (await self._current(call)).upstream.send(message, call)
@@ -164,24 +190,29 @@ class Handshaking:
 
     async def _play_again(self) -> None:
         """Offer the client's `initialize` anew: nobody has accepted it yet."""
-        await self._offer(self._candidates)
-
-    async def _offer(self, candidates: Sequence[Candidate]) -> None:
-        assert self._initialize is not None
-        own = own_call(self._emit)
-        outcome = await self._try(candidates, self._initialize.with_id(next(self._ids)), own)
+        outcome = await self._offer(self._candidates)
         if isinstance(outcome, RelayError):
             raise outcome
         if outcome.error is not None:
             text = quote(str(outcome.error.get("message", "")))
             raise BadAnswer(f"the server refuses `initialize`: {text}")
-        assert self._accepted is not None
-        await self._accepted.upstream.send(jsonrpc.notification(spec.INITIALIZED), own)
 
-    async def _look_anew(self) -> None:
+    async def _look_anew(self, reason: Outcome) -> None:
         """Offer the client's `initialize` to those who do not serve it."""
-        log.info("the server may have changed its protocol era: looking anew")
-        await self._offer([each for each in self._candidates if each is not self._accepted])
+        others = [each for each in self._candidates if each is not self._accepted]
+        await self._offer(others, reason)
+
+    async def _offer(
+        self, candidates: Sequence[Candidate], first: Outcome | None = None
+    ) -> Outcome:
+        assert self._initialize is not None
+        own = own_call(self._emit)
+        opening = self._initialize.with_id(next(self._ids))
+        outcome = await self._try(candidates, opening, own, first)
+        if isinstance(outcome, Message) and outcome.error is None:
+            assert self._accepted is not None
+            await self._accepted.upstream.send(jsonrpc.notification(spec.INITIALIZED), own)
+        return outcome
 
 
 async def _outcome(candidate: Candidate, message: Message, call: Call) -> Outcome:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 import trio
 
-from mcp_stdio import __version__, jsonrpc, spec
+from mcp_stdio import __version__, jsonrpc, spec, splice
 from mcp_stdio.era import evidence
 from mcp_stdio.era.doubt import Doubt, Served
 from mcp_stdio.era.evidence import Outcome, Verdict
@@ -32,6 +32,8 @@ PROBE_TIME = 10.0
 
 LATE_PROBE = 1.0
 """Seconds that a client's discover may still take once its `initialize` was accepted."""
+
+_OWN_INFO = {"name": "mcp-stdio", "version": __version__}
 
 _OF_EVERY_REQUEST = frozenset(
     {spec.META_VERSION, spec.META_CLIENT_INFO, spec.META_CLIENT_CAPABILITIES}
@@ -84,7 +86,10 @@ class Probing:
             self._example = message
             if self.verdict is Verdict.UNKNOWN:
                 await self._settle(call)
-            await self._doubt.send(message, call, self._current)
+            if self._is_certain:
+                await (await self._current()).upstream.send(message, call)
+            else:
+                await self._doubt.send(message, call, self._current)
 
     def refresh(self) -> None:
         """See `Upstream.refresh`."""
@@ -171,11 +176,15 @@ class Probing:
 
     async def _probe(self) -> None:
         assert self._example is not None
-        meta = self._example.params.get("_meta")
-        about = {spec.META_CLIENT_INFO: {"name": "mcp-stdio", "version": __version__}}
-        meta = about | (meta if isinstance(meta, dict) else {})
-        meta = {name: value for name, value in meta.items() if name in _OF_EVERY_REQUEST}
-        probe = jsonrpc.request(next(self._ids), spec.DISCOVER, {"_meta": meta})
+        meta = {spec.META_CLIENT_INFO: splice.encode(_OWN_INFO)}
+        given = splice.get(self._example.raw.decode(), "params", "_meta") or ""
+        if given.startswith("{"):
+            spans = splice.spans(given).items()
+            meta |= {name: given[a:b] for name, (a, b) in spans if name in _OF_EVERY_REQUEST}
+        members = ",".join(f"{splice.encode(name)}:{value}" for name, value in meta.items())
+        probe = jsonrpc.request(next(self._ids), spec.DISCOVER, {}).edited(
+            lambda text: splice.put(text, f"{{{members}}}", "params", "_meta")
+        )
         outcome = await self._asked(probe, own_call(self._emit))
         if self.verdict is Verdict.UNKNOWN and isinstance(outcome, RelayError):
             raise outcome
@@ -190,8 +199,7 @@ class Probing:
             )
         return Served(self._bridge, self.verdict)
 
-    async def _look_anew(self) -> None:
-        log.info("the server may have changed its protocol era: looking anew")
+    async def _look_anew(self, reason: Outcome) -> None:
         await self._own_probe.join()
 
     async def _send_unanswered(self, message: Message, call: Call) -> None:

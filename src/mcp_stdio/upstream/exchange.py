@@ -39,6 +39,9 @@ log = logging.getLogger(__name__)
 LINGER = 1.0
 """Seconds that a withdrawn request may still be told off and listened to (T-61)."""
 
+MAY_HAVE_RUN = frozenset({retry.Event.LOST, retry.Event.BROKEN, retry.Event.TRANSIENT})
+"""What leaves it open whether the server has acted: the next attempt is another request (T-13)."""
+
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 """JSON has none (RFC 8259 section 8.1), but some servers write it and a reader may ignore it."""
 
@@ -126,7 +129,7 @@ class _Inquiry:
                     if self._patience.is_done:
                         return
                     await _pause(retries, failure, self._call, self._patience)
-                    if isinstance(failure, ConnectionLost):
+                    if event_of(failure)[0] in MAY_HAVE_RUN:
                         self._begin_anew()
         except trio.Cancelled:
             await self._abandon()
