@@ -63,21 +63,8 @@ def test_what_only_the_stateless_era_knows_is_taken_out(
 
 WORDS = st.sampled_from(
     [
-        "inputSchema",
-        "outputSchema",
-        "properties",
-        "type",
-        "object",
-        "content",
-        "text",
-        "audio",
-        "structuredContent",
-        "resource_link",
-        "uri",
-        "name",
-        "annotations",
-        "_meta",
-        "resultType",
+        *("inputSchema", "outputSchema", "properties", "type", "object", "content", "text"),
+        *("structuredContent", "resource_link", "audio", "uri", "name", "annotations", "_meta"),
     ]
 )
 """What the code looks for: of other words hardly one example would mean anything to it."""
