@@ -167,7 +167,21 @@ def test_what_a_bridge_says_needs_no_loop(module: str) -> None:
     assert "trio" not in imports_of(PACKAGE / "bridge" / f"{module}.py")
 
 
-OAUTH_FLOWS = {"commands", "record"}
+OAUTH_FLOWS = {
+    "answers",
+    "authorization",
+    "challenge",
+    "commands",
+    "device",
+    "discovery",
+    "login",
+    "metadata",
+    "record",
+    "registration",
+    "scopes",
+    "tokens",
+    "urls",
+}
 """What of `oauth` is core: the rest performs it. Of the wire it may read a URL."""
 
 
