@@ -35,7 +35,7 @@ def sign_in(
     oauth: OAuth, server_url: str, challenge: Challenge | None, known: Record
 ) -> Flow[Record]:
     """Obtain tokens anew; `challenge` is what the server answered to a request without one."""
-    server = _contacted(server_url, challenge)
+    server = _begun(oauth, server_url, challenge)
     place = yield from discovery.discover(server, challenge, known)
     scope = scopes.selected(oauth, challenge, place)
     # Whatever is held is of no more use, so it does not bear witness to the client it was given to.
@@ -53,7 +53,7 @@ def step_up(oauth: OAuth, server_url: str, challenge: Challenge, known: Record) 
             f"the server asks for more rights: {quote(wanted or 'it does not say which')}",
             hint="sign in for them with `mcp-stdio login --oauth-scope`",
         )
-    server = _contacted(server_url, challenge)
+    server = _begun(oauth, server_url, challenge)
     place = yield from discovery.discover(server, challenge, known)
     had = known.tokens
     if had is not None and had.issuer == place.server.issuer:
@@ -73,7 +73,7 @@ def refresh(
     server, to which nothing of the old one is carried (A-31). A refresh token that is dead is
     forgotten before this raises, lest it be shown again.
     """
-    server = _contacted(server_url, challenge)
+    server = _begun(oauth, server_url, challenge)
     old = known.tokens
     if old is None:
         raise InvalidGrant("there is no token to renew")
@@ -114,9 +114,12 @@ def revoke(oauth: OAuth, known: Record) -> Flow[None]:
 CHECK_CLIENT = "check `--client-id` and MCP_OAUTH_CLIENT_SECRET"
 
 
-def _contacted(server_url: str, challenge: Challenge | None) -> Url:
+def _begun(oauth: OAuth, server_url: str, challenge: Challenge | None) -> Url:
+    """The server's URL, once nothing speaks against asking it anything."""
     if challenge is not None and challenge.offers_only_dpop:
         raise metadata.dpop_needed()
+    if oauth.grant == "client-credentials":
+        registration.with_secret(oauth)
     return urls.contacted(server_url)
 
 
@@ -202,7 +205,6 @@ def _granted(
 
 
 def _by_credentials(oauth: OAuth, place: Place, known: Record, scope: str | None) -> Flow[Record]:
-    registration.with_secret(oauth)
     client = registration.given(oauth, place.server, known)
     assert client is not None
     known = registration.remembered(oauth, known, place.server.issuer, client)
