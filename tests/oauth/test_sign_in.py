@@ -40,6 +40,7 @@ from tests.oauth.pump import (
     found,
     world,
 )
+from tests.oauth.test_record import TOKENS as OLD
 
 NEW = Record(server_url=MCP)
 REGISTER, TOKEN = f"{AS}/register", f"{AS}/token"
@@ -471,8 +472,16 @@ def test_a_stored_client_whose_page_never_leads_back_is_forgotten() -> None:  # 
     at = world()
     at.browser = TimedOut("nobody came back")
     with pytest.raises(TimedOut):
-        sign_in(at, KNOWN)
-    assert at.kept == [NEW]
+        sign_in(at, KNOWN.holding(OLD))
+    assert at.kept == [NEW.holding(OLD)]  # they may be in use elsewhere
+
+
+def test_an_id_of_the_user_is_not_forgotten_for_that() -> None:
+    at = world()
+    at.browser = TimedOut("nobody came back")
+    with pytest.raises(TimedOut):
+        sign_in(at, KNOWN, client_id="stored")
+    assert at.kept == []
 
 
 @pytest.mark.parametrize("error", ["invalid_client", "unauthorized_client"])

@@ -23,7 +23,7 @@ class Fetch:
     """
 
     method: str
-    url: str
+    url: str = field(repr=False)  # its path may be the server URL's, which may hold a secret
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     body: bytes = field(default=b"", repr=False)
     purpose: str = ""

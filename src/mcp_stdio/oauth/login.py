@@ -38,14 +38,22 @@ def sign_in(
     server = _begun(oauth, server_url, challenge)
     place = yield from discovery.discover(server, challenge, known)
     scope = scopes.selected(oauth, challenge, place)
-    # Whatever is held is of no more use, so it does not bear witness to the client it was given to.
-    return (yield from _obtain(oauth, server, place, known.holding(None), scope))
+    try:
+        return (yield from _obtain(oauth, server, place, known, scope))
+    except authorization.NobodyCameBack:
+        # The page of a server that no longer knows a client never leads back, so a stored one is
+        # not relied on again. One that was registered just now is kept for the next time.
+        issuer = place.server.issuer
+        if oauth.client_id is None and issuer in known.registrations:
+            yield Keep(known.forgetting(issuer))
+        raise
 
 
 def step_up(oauth: OAuth, server_url: str, challenge: Challenge, known: Record) -> Flow[Record]:
     """Obtain tokens that reach as far as a challenge with `insufficient_scope` asks (A-40).
 
-    A page is opened only where one may be opened unasked (A-41).
+    A page is opened only where one may be opened unasked (A-41). What is held stays in use
+    meanwhile, and afterwards if nobody answers.
     """
     if oauth.grant == "authorization-code" and not oauth.opens_browser:
         wanted = scopes.joined(answers.scopes(challenge.scope))
@@ -173,12 +181,6 @@ def _by_a_person(
         if stored is None:
             failure.hint = CHECK_CLIENT if oauth.client_id else registration.BY_HAND
             raise
-    except authorization.NobodyCameBack:
-        # The page of a server that no longer knows a client never leads back. One whose tokens are
-        # still in use is known, though, and it was the person who stayed away.
-        if stored is not None and known.tokens is None:
-            yield Keep(known.unregistered(issuer))
-        raise
     else:
         return known.holding(obtained)
     # The server has forgotten the client. Once: one that forgets faster is beyond help.

@@ -77,9 +77,13 @@ class Record:
 
     def unregistered(self, issuer: str) -> Record:
         """The record without the client at `issuer`, nor tokens that were given to it."""
-        left = {key: value for key, value in self.registrations.items() if key != issuer}
         tokens = self.tokens if self.tokens and self.tokens.issuer != issuer else None
-        return dataclasses.replace(self, registrations=left, tokens=tokens)
+        return self.forgetting(issuer).holding(tokens)
+
+    def forgetting(self, issuer: str) -> Record:
+        """The record without the client at `issuer`; the tokens may outlive it."""
+        left = {key: value for key, value in self.registrations.items() if key != issuer}
+        return dataclasses.replace(self, registrations=left)
 
     def holding(self, tokens: Tokens | None) -> Record:
         """The record with these tokens in place of what it has."""
