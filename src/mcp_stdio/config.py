@@ -11,6 +11,7 @@ MIB = 1024 * 1024
 Transport = Literal["auto", "streamable-http", "sse"]
 ProtocolEra = Literal["auto", "legacy", "modern"]
 Bridging = Literal["auto", "always", "never"]
+Grant = Literal["authorization-code", "device-code", "client-credentials"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +22,28 @@ class Tls:
     cert: str | None = None
     key: str | None = None
     insecure: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OAuth:
+    """How to sign in. `resource` overrides what the server's metadata publishes."""
+
+    grant: Grant = "authorization-code"
+    client_id: str | None = None
+    client_secret: str | None = field(default=None, repr=False)
+    client_metadata_url: str | None = None
+    scope: str | None = None
+    resource: str | None = None
+    sends_resource: bool = True
+    parameters: tuple[tuple[str, str], ...] = ()
+    uses_id_token: bool = False
+    assumes_pkce: bool = False
+    allows_private: bool = False
+    callback_port: int | None = None
+    opens_browser: bool = True
+    profile: str = "default"
+    timeout: float = 120.0
+    start_wait: float = 8.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,3 +69,4 @@ class Config:
     transport: Transport = "auto"
     protocol_era: ProtocolEra = "auto"
     bridge: Bridging = "auto"
+    oauth: OAuth | None = None
