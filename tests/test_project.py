@@ -104,7 +104,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 MAY_NAME = {
     "trio": MAY_IMPORT.keys() - CORE - {"descriptors", "log", "__main__"},
-    "h11": {"http", "demo"},
+    "h11": {"http", "demo", "oauth"},
     "httpx": {"http"},
     "ssl": {"http"},
     "certifi": {"http"},
