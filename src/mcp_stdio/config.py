@@ -11,6 +11,7 @@ MIB = 1024 * 1024
 Transport = Literal["auto", "streamable-http", "sse"]
 ProtocolEra = Literal["auto", "legacy", "modern"]
 Bridging = Literal["auto", "always", "never"]
+Grant = Literal["authorization-code", "device-code", "client-credentials"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,18 +25,46 @@ class Tls:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OAuth:
+    """How to sign in. Durations are seconds.
+
+    `resource` overrides what the server's metadata says of itself, unless the parameter is left out
+    altogether. `parameters` go into the authorize request besides the protocol's own. `timeout` is
+    how long a sign-in may take, `start_wait` how long a client's message is held for one.
+    """
+
+    grant: Grant = "authorization-code"
+    client_id: str | None = None
+    client_secret: str | None = field(default=None, repr=False)
+    client_metadata_url: str | None = None
+    scope: str | None = None
+    resource: str | None = None
+    sends_resource: bool = True
+    parameters: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    uses_id_token: bool = False
+    assumes_pkce: bool = False
+    allows_private: bool = False
+    callback_port: int | None = None
+    opens_browser: bool = True
+    profile: str = "default"
+    timeout: float = 120.0
+    start_wait: float = 8.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """Everything the relay needs to know. Durations are seconds; None means no limit.
 
     `headers` are the user's own, `Authorization` among them; they go to the server's origin only,
-    and no representation shows them. `url` holds no user information. `transport` and
-    `protocol_era` are the server's, found out by `auto`; `bridge` says whether a client and a
-    server of different eras are brought together: where needed, also where a client only asks
-    (`always`), or not at all.
+    and no representation shows them. `oauth` is None unless the user wants to sign in. `url` holds
+    no user information. `transport` and `protocol_era` are the server's, found out by `auto`;
+    `bridge` says whether a client and a server of different eras are brought together: where
+    needed, also where a client only asks (`always`), or not at all.
     """
 
     url: str = field(repr=False)  # its path or query may hold a secret
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    oauth: OAuth | None = None
     tls: Tls = field(default_factory=Tls)
     timeout_connect: float = 10.0
     timeout_read: float | None = 120.0
