@@ -11,6 +11,7 @@ MIB = 1024 * 1024
 Transport = Literal["auto", "streamable-http", "sse"]
 ProtocolEra = Literal["auto", "legacy", "modern"]
 Bridging = Literal["auto", "always", "never"]
+Gives = Literal["token", "headers"]
 Grant = Literal["authorization-code", "device-code", "client-credentials"]
 
 
@@ -52,18 +53,34 @@ class OAuth:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where headers are read from, at the start and again when the server refuses them.
+
+    That is the file at `path`, or what `command` prints. `option` is the user's name for it,
+    `gives` says what is found there: a bearer token, or lines of `Key: Value`.
+    """
+
+    option: str
+    gives: Gives
+    path: str | None = None
+    command: tuple[str, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """Everything the relay needs to know. Durations are seconds; None means no limit.
 
     `headers` are the user's own, `Authorization` among them; they go to the server's origin only,
-    and no representation shows them. `oauth` is None unless the user wants to sign in. `url` holds
-    no user information. `transport` and `protocol_era` are the server's, found out by `auto`;
+    and no representation shows them. A header of `sources` replaces one of the same name in
+    `headers`, and one of an earlier source. `oauth` is None unless the user wants to sign in. `url`
+    holds no user information. `transport` and `protocol_era` are the server's, found out by `auto`;
     `bridge` says whether a client and a server of different eras are brought together: where
     needed, also where a client only asks (`always`), or not at all.
     """
 
     url: str = field(repr=False)  # its path or query may hold a secret
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    sources: tuple[Source, ...] = ()
     oauth: OAuth | None = None
     tls: Tls = field(default_factory=Tls)
     timeout_connect: float = 10.0

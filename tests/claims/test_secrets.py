@@ -240,6 +240,10 @@ MISTAKES = {
     "a bad host": (f"http://user:{QUOTED}@[::1/mcp",),
     "no scheme": (f"user:{QUOTED}@127.0.0.1/mcp?token={QUOTED}",),
     "oauth as well": ("--oauth", "--bearer-token", SECRET, URL),
+    "a parameter without a name": ("--oauth", "--oauth-param", f"={SECRET}", URL),
+    "a parameter of the protocol": ("--oauth", "--oauth-param", f"state={SECRET}", URL),
+    "a command that is none": ("--bearer-token-command", f"/nowhere/x {SECRET}", URL),
+    "a command with an open quote": ("--header-command", f"echo '{SECRET}", URL),
     "a missing file": ("--bearer-token", SECRET, "--cacert", "/nowhere", URL),
 }
 
