@@ -67,6 +67,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "shaping": {"errors", "jsonrpc", "spec", "splice", "upstream"},
     "bridge": {"errors", "jsonrpc", "log", "spec", "splice", "upstream"},
+    "oauth": {"config", "errors", "http", "log", "redaction", "spec"},
     "in_flight": {"errors", "jsonrpc", "spec", "upstream"},
     "sleep": set(),
     "last_words": {"errors", "jsonrpc", "spec"},
@@ -177,6 +178,34 @@ def test_only_the_wire_names_what_is_outside(path: Path) -> None:
 )
 def test_what_a_bridge_says_needs_no_loop(module: str) -> None:
     assert "trio" not in imports_of(PACKAGE / "bridge" / f"{module}.py")
+
+
+OAUTH_FLOWS = {
+    "answers",
+    "authorization",
+    "challenge",
+    "commands",
+    "device",
+    "discovery",
+    "login",
+    "metadata",
+    "record",
+    "registration",
+    "scopes",
+    "tokens",
+    "urls",
+}
+"""What of `oauth` is core: the rest performs it. Of the wire it may read a URL."""
+
+
+@pytest.mark.parametrize("module", sorted(OAUTH_FLOWS))
+def test_a_flow_of_oauth_needs_no_loop_and_no_wire(module: str) -> None:
+    imports = set(imports_of(PACKAGE / "oauth" / f"{module}.py"))
+    own = {name.removeprefix("mcp_stdio.oauth.") for name in imports if ".oauth" in name}
+    assert own <= OAUTH_FLOWS
+    rest = {name for name in imports if name.startswith("mcp_stdio.") and ".oauth" not in name}
+    assert rest <= {f"mcp_stdio.{name}" for name in ("config", "errors", "http.url", "spec")}
+    assert imports.isdisjoint({"trio", "time", "os", "pathlib"})
 
 
 def test_nothing_depends_on_itself_in_a_circle() -> None:

@@ -7,12 +7,15 @@ what is the client's own fault has JSON-RPC's code for that.
 
     RelayError
     ├── UsageFailure            the user's settings
+    │   └── PortTaken           the port that a browser is to come back to
     ├── Unreachable       E-1   the network; no byte of the request left
     │   ├── TlsFailure          the certificate or the handshake
     │   └── ProxyFailure        the proxy in between
     ├── ConnectionLost    E-2   the network; the server may have acted
     ├── TimedOut          E-3   the server stayed silent, or the call took too long
     ├── AuthorizationFailed E-4 the credential
+    │   ├── Declined            an authorization server said no, and why
+    │   └── InvalidGrant        a refresh token that is dead; only a new sign-in helps
     ├── BadAnswer         E-5   the server's answer cannot be understood
     │   ├── Refused             an HTTP error status without a JSON-RPC answer
     │   └── TooLarge            a message over the size limit
@@ -62,6 +65,10 @@ class UsageFailure(RelayError):
     """A setting that cannot be used; names the option, the value and what is accepted."""
 
     exit_code = 2
+
+
+class PortTaken(UsageFailure):
+    """The loopback listener cannot have the port it needs, because another process has it."""
 
 
 class Unreachable(RelayError):
@@ -118,6 +125,20 @@ class AuthorizationFailed(RelayError):
     code = -33004
     kind = "authorization"
     exit_code = 5
+
+
+class Declined(AuthorizationFailed):
+    """An authorization server said no; `error` is its code (RFC 6749 sections 4.1.2.1 and 5.2)."""
+
+    def __init__(
+        self, cause: str, *, error: str, hint: str | None = None, status: int | None = None
+    ) -> None:
+        super().__init__(cause, hint=hint, status=status)
+        self.error = error
+
+
+class InvalidGrant(AuthorizationFailed):
+    """The authorization server takes the refresh token no longer: sign in again (A-32)."""
 
 
 class BadAnswer(RelayError):
