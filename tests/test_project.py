@@ -98,7 +98,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "upstream",
     },
     "diagnose": {*CORE, "assembly", "http", "log", "relay", "shaping", "upstream"},
-    "sign_in": {"config", "errors"},
+    "sign_in": {"config", "errors", "http", "log", "oauth"},
     "demo": {*CORE, "log"},
     "cli": {
         *CORE,

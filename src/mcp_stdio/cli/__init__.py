@@ -14,7 +14,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 from mcp_stdio import log
@@ -80,11 +80,12 @@ def _run(argv: Sequence[str]) -> int:
             return diagnose.run(config, as_json=as_json)
         case Login(config):
             from mcp_stdio import sign_in
+            from mcp_stdio.diagnose.report import exit_code
 
             try:
                 return sign_in.login(config)
             except BaseException as exc:  # noqa: BLE001 - the same seam, with codes of its own
-                return _told(exc, is_detailed=True)
+                return _told(exc, exit_code)
         case Logout(config):
             from mcp_stdio import sign_in
 
@@ -99,17 +100,19 @@ def _run(argv: Sequence[str]) -> int:
             return demo.run(is_serving=is_serving)
 
 
-def _told(exc: BaseException, *, is_detailed: bool = False) -> int:
-    code, text = explained(exc, is_detailed=is_detailed)
+def _told(exc: BaseException, exit_code: Callable[[RelayError], int] | None = None) -> int:
+    code, text = explained(exc, exit_code)
     if text:
         _tell(text)
     return code
 
 
-def explained(exc: BaseException, *, is_detailed: bool = False) -> tuple[int, str]:
+def explained(
+    exc: BaseException, exit_code: Callable[[RelayError], int] | None = None
+) -> tuple[int, str]:
     """The exit code and the text for what ended the run; a defect is logged with its traceback.
 
-    `is_detailed` is for commands whose exit code says whose fault a failure is.
+    `exit_code` is for commands whose code says whose fault a failure is.
     """
     cause = min(_leaves(exc), key=_rank)
     match cause:
@@ -119,8 +122,9 @@ def explained(exc: BaseException, *, is_detailed: bool = False) -> tuple[int, st
             return NORMAL_END, ""
         case RelayError():
             text = f"error: {cause}" + (f"\n\nhint: {cause.hint}" if cause.hint else "")
-            is_coded = is_detailed or isinstance(cause, UsageFailure)
-            return cause.exit_code if is_coded else FAILURE, text
+            if isinstance(cause, UsageFailure):
+                return USAGE_ERROR, text
+            return FAILURE if exit_code is None else exit_code(cause), text
         case Exception():
             logger.critical("a defect of mcp-stdio", exc_info=exc)
             text = (
