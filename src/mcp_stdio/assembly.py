@@ -27,6 +27,7 @@ from mcp_stdio.era.evidence import Verdict
 from mcp_stdio.era.handshaking import Handshaking
 from mcp_stdio.era.probing import Probing
 from mcp_stdio.http import Lane
+from mcp_stdio.http.client import Client, open_client
 from mcp_stdio.http.url import Url
 from mcp_stdio.jsonrpc import Message
 from mcp_stdio.shaping import MergedPages
@@ -35,6 +36,18 @@ from mcp_stdio.upstream.exchange import Messenger
 from mcp_stdio.upstream.on_demand import OnDemand
 
 Renewed = Callable[[], Awaitable[None]]
+
+
+def connect(config: Config) -> Client:
+    """The client for the server of these settings, with the credential they ask for.
+
+    Connects to nothing yet. Raises UsageFailure, as `open_client` does.
+    """
+    if not config.sources:
+        return open_client(config)
+    from mcp_stdio.credentials.supplied import Supplied
+
+    return open_client(config, authorizer=Supplied(config.headers, config.sources))
 
 
 def assemble(config: Config, client: Lane, nursery: trio.Nursery, emit: Emit) -> Upstream:

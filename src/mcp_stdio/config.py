@@ -11,6 +11,7 @@ MIB = 1024 * 1024
 Transport = Literal["auto", "streamable-http", "sse"]
 ProtocolEra = Literal["auto", "legacy", "modern"]
 Bridging = Literal["auto", "always", "never"]
+Gives = Literal["token", "headers"]
 Grant = Literal["authorization-code", "device-code", "client-credentials"]
 
 
@@ -26,7 +27,12 @@ class Tls:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OAuth:
-    """How to sign in. `resource` overrides what the server's metadata publishes."""
+    """How to sign in. Durations are seconds.
+
+    `resource` overrides what the server's metadata says of itself, unless the parameter is left out
+    altogether. `parameters` go into the authorize request besides the protocol's own. `timeout` is
+    how long a sign-in may take, `start_wait` how long a client's message is held for one.
+    """
 
     grant: Grant = "authorization-code"
     client_id: str | None = None
@@ -35,7 +41,7 @@ class OAuth:
     scope: str | None = None
     resource: str | None = None
     sends_resource: bool = True
-    parameters: tuple[tuple[str, str], ...] = ()
+    parameters: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     uses_id_token: bool = False
     assumes_pkce: bool = False
     allows_private: bool = False
@@ -47,18 +53,35 @@ class OAuth:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where headers are read from, at the start and again when the server refuses them.
+
+    That is the file at `path`, or what `command` prints. `option` is the user's name for it,
+    `gives` says what is found there: a bearer token, or lines of `Key: Value`.
+    """
+
+    option: str
+    gives: Gives
+    path: str | None = None
+    command: tuple[str, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """Everything the relay needs to know. Durations are seconds; None means no limit.
 
     `headers` are the user's own, `Authorization` among them; they go to the server's origin only,
-    and no representation shows them. `url` holds no user information. `transport` and
-    `protocol_era` are the server's, found out by `auto`; `bridge` says whether a client and a
-    server of different eras are brought together: where needed, also where a client only asks
-    (`always`), or not at all.
+    and no representation shows them. A header of `sources` replaces one of the same name in
+    `headers`, and one of an earlier source. `oauth` is None unless the user wants to sign in. `url`
+    holds no user information. `transport` and `protocol_era` are the server's, found out by `auto`;
+    `bridge` says whether a client and a server of different eras are brought together: where
+    needed, also where a client only asks (`always`), or not at all.
     """
 
     url: str = field(repr=False)  # its path or query may hold a secret
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    sources: tuple[Source, ...] = ()
+    oauth: OAuth | None = None
     tls: Tls = field(default_factory=Tls)
     timeout_connect: float = 10.0
     timeout_read: float | None = 120.0
@@ -69,4 +92,3 @@ class Config:
     transport: Transport = "auto"
     protocol_era: ProtocolEra = "auto"
     bridge: Bridging = "auto"
-    oauth: OAuth | None = None

@@ -15,7 +15,6 @@ what is the client's own fault has JSON-RPC's code for that.
     ├── TimedOut          E-3   the server stayed silent, or the call took too long
     ├── AuthorizationFailed E-4 the credential
     │   ├── Declined            an authorization server said no, and why
-    │   └── InvalidGrant        a refresh token that is dead; only a new sign-in helps
     │   ├── InvalidGrant        a refresh token that is dead; only a new sign-in helps
     │   └── StoreFailure        what is kept of sign-ins cannot be read or written
     ├── BadAnswer         E-5   the server's answer cannot be understood

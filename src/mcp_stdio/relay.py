@@ -25,12 +25,11 @@ from math import inf
 import trio
 
 from mcp_stdio import __version__, jsonrpc, spec
-from mcp_stdio.assembly import assemble
+from mcp_stdio.assembly import assemble, connect
 from mcp_stdio.config import Config
 from mcp_stdio.errors import BadAnswer, ConnectionLost, OutputClosed, RelayError
 from mcp_stdio.framing import Oversized
 from mcp_stdio.http import Lane
-from mcp_stdio.http.client import open_client
 from mcp_stdio.http.url import Url
 from mcp_stdio.in_flight import WINDOW, InFlight, Relayed
 from mcp_stdio.jsonrpc import Message, NotAMessage
@@ -65,7 +64,7 @@ SIGNALS = [
 async def serve(config: Config) -> None:
     """Relay between standard input and output and the server until the client has gone."""
     raise_descriptor_limit()
-    client, url = open_client(config), Url.parse(config.url)
+    client, url = connect(config), Url.parse(config.url)
 
     def open_upstream(nursery: trio.Nursery, emit: Emit) -> Upstream:
         nursery.start_soon(guarded, client.prepare, url)  # while the client prepares its first line

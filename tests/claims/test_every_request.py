@@ -7,6 +7,9 @@ twice, no `Origin`, nothing asked below `/.well-known`.
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 import trio
 
@@ -31,6 +34,12 @@ TOKEN = "s3cr3t-t0k3n"
 CREDENTIALS: dict[str, tuple[tuple[str, ...], dict[str, str], dict[str, str]]] = {
     "option": (("--bearer-token", TOKEN), {}, {"authorization": f"Bearer {TOKEN}"}),
     "environment": ((), {"MCP_BEARER_TOKEN": TOKEN}, {"authorization": f"Bearer {TOKEN}"}),
+    "file": (("--bearer-token-file", "{file}"), {}, {"authorization": f"Bearer {TOKEN}"}),
+    "command": (
+        ("--bearer-token-command", f'"{sys.executable}" -c "print(open({{file!r}}).read())"'),
+        {},
+        {"authorization": f"Bearer {TOKEN}"},
+    ),
     "header": (
         (
             "-H",
@@ -86,8 +95,13 @@ async def use_everything(server: Server, relay: Relay) -> None:
 
 @pytest.mark.parametrize("lane", LANES)
 @pytest.mark.parametrize("source", CREDENTIALS)
-async def test_every_request_carries_what_the_user_gave(source: str, lane: str) -> None:
-    options, env, expected = CREDENTIALS[source]
+async def test_every_request_carries_what_the_user_gave(
+    source: str, lane: str, tmp_path: Path
+) -> None:
+    given, env, expected = CREDENTIALS[source]
+    file = tmp_path / "token"
+    file.write_text(TOKEN)
+    options = [text.format(file=file.as_posix()) if "file" in text else text for text in given]
     async with serving() as server:
         Listening(server)
         async with relaying(server.url, *options, env={**env, **LANES[lane]}) as relay:
@@ -120,7 +134,10 @@ async def test_a_challenge_starts_no_search_for_oauth(status: int) -> None:
             error = (await relay.ask(spec.INITIALIZE, opening()))["error"]
             assert (error["code"], error["data"]["status"]) == (UNAUTHORIZED, status)
             if status == 401:
-                assert "MCP_BEARER_TOKEN" in error["data"]["hint"]
+                assert "`MCP_BEARER_TOKEN`" in error["data"]["hint"]
+                assert "`--oauth`" in error["data"]["hint"]
+                assert "Bearer resource_metadata=" in error["message"]
+                assert "; no" in error["message"]
             del server.methods[spec.INITIALIZE]
             await relay.initialize()
             server.tools["forbidden"] = server.methods["GET"] = declined

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 import urllib.parse
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -40,18 +41,37 @@ SECRET = "kJ8/xQ+2=zPw7~vNc"
 
 @dataclass(frozen=True)
 class Source:
-    """A place where a secret can come from; `{url}` is put together with the server's address."""
+    """A place where a secret can come from; `url` is put together with the server's address.
+
+    `FILE` among the options stands for a file with this `content`.
+    """
 
     options: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     url: str = "http://{address}/mcp"
+    content: str = ""
+
+    def options_with(self, file: Path) -> list[str]:
+        """The options, once the file is there."""
+        file.write_text(self.content)
+        return [option.replace("FILE", file.as_posix()) for option in self.options]
 
 
 QUOTED = urllib.parse.quote(SECRET, safe="")
 
+PRINTS = (
+    f'"{sys.executable}" -c "import sys; text = open(\'FILE\').read(); print(text); '
+    "print('using', text, file=sys.stderr)\""
+)
+"""A command that talks too much."""
+
 SOURCES = {
     "--bearer-token": Source(("--bearer-token", SECRET)),
     "MCP_BEARER_TOKEN": Source(env={"MCP_BEARER_TOKEN": SECRET}),
+    "--bearer-token-file": Source(("--bearer-token-file", "FILE"), content=f"{SECRET}\n"),
+    "--bearer-token-command": Source(("--bearer-token-command", PRINTS), content=SECRET),
+    "--header-file": Source(("--header-file", "FILE"), content=f"X-Whatever: {SECRET}\n# x"),
+    "--header-command": Source(("--header-command", PRINTS), content=f"X-Whatever:{SECRET}"),
     "-H Authorization": Source(("-H", f"Authorization: Digest {SECRET}")),
     "-H Authorization, bare": Source(("-H", f"Authorization: {SECRET}")),
     "-H X-Api-Key": Source(("-H", f"X-Api-Key: {SECRET}")),
@@ -169,7 +189,8 @@ async def test_a_secret_the_user_gave_shows_nowhere(
         async with serving(is_judged=False) as server:
             url = source.url.format(address=f"127.0.0.1:{server.port}")
             server.path = url.partition(str(server.port))[2]
-            options = (*verbosity, "--log-file", str(log), "--timeout-read", "1", *source.options)
+            options = (*verbosity, "--log-file", str(log), "--timeout-read", "1")
+            options += tuple(source.options_with(log.with_suffix(".secret")))
             async with relaying(url, *options, env=source.env) as relay:
                 answers = await provoke(server, relay)
             assert len(answers) > len(ECHOES)
@@ -240,6 +261,10 @@ MISTAKES = {
     "a bad host": (f"http://user:{QUOTED}@[::1/mcp",),
     "no scheme": (f"user:{QUOTED}@127.0.0.1/mcp?token={QUOTED}",),
     "oauth as well": ("--oauth", "--bearer-token", SECRET, URL),
+    "a parameter without a name": ("--oauth", "--oauth-param", f"={SECRET}", URL),
+    "a parameter of the protocol": ("--oauth", "--oauth-param", f"state={SECRET}", URL),
+    "a command that is none": ("--bearer-token-command", f"/nowhere/x {SECRET}", URL),
+    "a command with an open quote": ("--header-command", f"echo '{SECRET}", URL),
     "a missing file": ("--bearer-token", SECRET, "--cacert", "/nowhere", URL),
 }
 
@@ -291,8 +316,9 @@ except OSError as exc:
 
 
 @pytest.mark.parametrize("options", [("--test", "--json"), ("--test", "-vv")])
-async def test_a_connection_test_keeps_secrets(options: tuple[str, ...]) -> None:
-    async def one(source: Source) -> None:
+async def test_a_connection_test_keeps_secrets(options: tuple[str, ...], tmp_path: Path) -> None:
+    async def one(source: Source, file: Path) -> None:
+        given = source.options_with(file)
         async with serving(is_judged=False) as server:
             url = source.url.format(address=f"127.0.0.1:{server.port}")
             server.path = url.partition(str(server.port))[2]
@@ -301,7 +327,7 @@ async def test_a_connection_test_keeps_secrets(options: tuple[str, ...]) -> None
                     server.methods[spec.INITIALIZE] = behaviour
                 with trio.fail_after(LIMIT):
                     result = await trio.run_process(
-                        command(*options, *source.options, url),
+                        command(*options, *given, url),
                         capture_stdout=True,
                         capture_stderr=True,
                         check=False,
@@ -311,5 +337,5 @@ async def test_a_connection_test_keeps_secrets(options: tuple[str, ...]) -> None
                 assert_hidden(SECRET, result.stdout.decode(), result.stderr.decode())
 
     async with trio.open_nursery() as nursery:
-        for source in SOURCES.values():
-            nursery.start_soon(one, source)
+        for number, source in enumerate(SOURCES.values()):
+            nursery.start_soon(one, source, tmp_path / str(number))

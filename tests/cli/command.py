@@ -15,7 +15,8 @@ LIMIT = 60.0
 """Seconds after which a command that should take less than one counts as stuck."""
 
 _NOT_INHERITED = (
-    *("MCP_BEARER_TOKEN", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"),
+    *("MCP_BEARER_TOKEN", "MCP_OAUTH_CLIENT_ID", "MCP_OAUTH_CLIENT_SECRET"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"),
     "PYTHONUNBUFFERED",  # whether a pipe is closed must show when buffers are flushed as well
 )
 

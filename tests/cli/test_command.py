@@ -23,7 +23,13 @@ def test_help_goes_to_stdout_and_lists_every_option_in_order() -> None:
     assert done.returncode == 0
     assert done.stderr == ""
     options = [
-        *("--bearer-token", "--oauth", "--client-id", "--oauth-scope", "--header"),
+        *("--bearer-token", "--bearer-token-file", "--bearer-token-command"),
+        *("--header", "--header-file", "--header-command"),
+        *("--oauth", "--client-id", "--oauth-scope", "--oauth-grant", "--oauth-device"),
+        *("--client-metadata-url", "--oauth-resource", "--no-resource-indicator"),
+        *("--oauth-param", "--oauth-use-id-token", "--oauth-assume-pkce"),
+        *("--oauth-allow-private", "--oauth-callback-port", "--oauth-no-browser"),
+        *("--oauth-profile", "--oauth-timeout", "--oauth-start-wait"),
         *("--timeout-connect", "--timeout-read", "--timeout-call", "--cacert", "--cert", "--key"),
         *("--insecure", "--max-message-size", "--transport", "--protocol-era", "--bridge"),
         *("--no-merge-pages", "--drain-timeout", "--test"),
@@ -32,7 +38,8 @@ def test_help_goes_to_stdout_and_lists_every_option_in_order() -> None:
     listed = re.findall(r"^  (?:-\w(?: '.*')?, )?(--[\w-]+)", done.stdout, re.MULTILINE)
     assert listed == options
     assert "`ps`" in done.stdout
-    assert "MCP_BEARER_TOKEN" in done.stdout
+    for variable in ("MCP_BEARER_TOKEN", "MCP_OAUTH_CLIENT_ID", "MCP_OAUTH_CLIENT_SECRET"):
+        assert variable in done.stdout
 
 
 @pytest.mark.parametrize("argv", [["-V"], ["--version"], [URL, "--version"]])
@@ -41,7 +48,7 @@ def test_the_version_goes_to_stdout(argv: list[str]) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, f"mcp-stdio {__version__}\n", "")
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["--version"], [], ["--oauth", URL]])
+@pytest.mark.parametrize("argv", [["--help"], ["--version"], [], ["--oauth", "http://h/"]])
 def test_what_needs_no_network_imports_none_of_it(argv: list[str]) -> None:
     code = (
         "import sys\n"
@@ -71,8 +78,8 @@ def test_no_arguments_show_the_usage_on_stderr() -> None:
 @pytest.mark.parametrize(
     "argv, error",
     [
-        (["--oauth", URL], "error: `--oauth`: signing in is not available yet\n\nhint: "),
-        (["login", URL], "error: `login` is not available yet\n\nhint: "),
+        (["--oauth", "http://h/"], "error: `--oauth`: a token is never sent unencrypted"),
+        (["config"], "error: `config` is not available yet\n\nhint: "),
         (["example.com"], "error: `example.com` is neither a URL nor a command\n\nhint: did you"),
         ([URL, "--nonsense"], "error: unknown option `--nonsense`\n\nhint: "),
         ([URL, "--timeout-read=soon"], "error: `--timeout-read`: `soon` is not a duration"),

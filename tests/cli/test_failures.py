@@ -5,7 +5,19 @@ from __future__ import annotations
 import pytest
 
 from mcp_stdio.cli import FAILURE, INTERRUPTED, NORMAL_END, USAGE_ERROR, explained
-from mcp_stdio.errors import OutputClosed, RelayError, Unreachable, UsageFailure
+from mcp_stdio.diagnose.report import exit_code
+from mcp_stdio.errors import (
+    AuthorizationFailed,
+    BadAnswer,
+    ConnectionLost,
+    OutputClosed,
+    Refused,
+    RelayError,
+    TimedOut,
+    TlsFailure,
+    Unreachable,
+    UsageFailure,
+)
 
 
 def group(*parts: BaseException) -> BaseException:
@@ -38,3 +50,25 @@ def test_a_defect_is_never_hidden(exc: BaseException, caplog: pytest.LogCaptureF
     (record,) = caplog.records
     assert record.exc_info is not None
     assert record.exc_info[1] is exc
+
+
+@pytest.mark.parametrize(
+    "exc, code",
+    [
+        (Unreachable("a"), 3),
+        (ConnectionLost("a"), 3),
+        (TimedOut("a"), 3),
+        (TlsFailure("a"), 4),
+        (AuthorizationFailed("a"), 5),
+        (BadAnswer("a"), 6),
+        (Refused("a", status=404), 6),
+        (Refused("a", status=500), 7),
+        (UsageFailure("a"), USAGE_ERROR),
+        (KeyboardInterrupt(), INTERRUPTED),
+        (group(TlsFailure("a")), 4),
+    ],
+)
+def test_commands_with_codes_of_their_own_say_whose_fault_it_is(
+    exc: BaseException, code: int
+) -> None:
+    assert explained(exc, exit_code)[0] == code

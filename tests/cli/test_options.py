@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mcp_stdio.cli.options import parse
+from mcp_stdio.cli.values import split
 from mcp_stdio.errors import UsageFailure
 
 URL = "https://example.com/mcp"
@@ -45,9 +46,35 @@ def test_defaults() -> None:
     [
         (["--bearer-token", "t"], "bearer_token", "t"),
         (["--bearer-token=-t"], "bearer_token", "-t"),
+        (["--bearer-token-file", "p"], "bearer_token_file", "p"),
+        (["--bearer-token-command", "a 'b c'"], "bearer_token_command", ("a", "b c")),
+        (["--header-file", "p"], "header_file", "p"),
+        (["--header-command", "a b"], "header_command", ("a", "b")),
         (["--oauth"], "oauth", True),
         (["--client-id", "c"], "client_id", "c"),
-        (["--oauth-scope", "a b"], "oauth_scope", "a b"),
+        (["--oauth-scope", " a  b "], "oauth_scope", "a b"),
+        (["--oauth-grant", "client-credentials"], "oauth_grant", "client-credentials"),
+        (["--oauth-grant", "device-code"], "oauth_grant", "device-code"),
+        (["--oauth-device"], "oauth_grant", "device-code"),
+        (["--client-metadata-url", "https://h/c"], "client_metadata_url", "https://h/c"),
+        (["--client-metadata-url", "http://[::1]/c"], "client_metadata_url", "http://[::1]/c"),
+        (["--oauth-resource", "https://H:443/"], "oauth_resource", "https://H:443/"),
+        (["--oauth-resource", "urn:x:y"], "oauth_resource", "urn:x:y"),
+        (["--oauth-resource", "none"], "oauth_resource", "none"),
+        (["--no-resource-indicator"], "oauth_resource", "none"),
+        (
+            ["--oauth-param", "a=b=c", "--oauth-param=d="],
+            "oauth_param",
+            [("a", "b=c"), ("d", "")],
+        ),
+        (["--oauth-use-id-token"], "oauth_use_id_token", True),
+        (["--oauth-assume-pkce"], "oauth_assume_pkce", True),
+        (["--oauth-allow-private"], "oauth_allow_private", True),
+        (["--oauth-callback-port", "65535"], "oauth_callback_port", 65535),
+        (["--oauth-no-browser"], "oauth_no_browser", True),
+        (["--oauth-profile", "ann@work"], "oauth_profile", "ann@work"),
+        (["--oauth-timeout", "0.5"], "oauth_timeout", 0.5),
+        (["--oauth-start-wait", "0"], "oauth_start_wait", 0),
         (["-H", "A: 1", "--header", "B:2", "-HC: 3"], "header", ["A: 1", "B:2", "C: 3"]),
         (["--timeout-connect", "0.5"], "timeout_connect", 0.5),
         (["--timeout-read", "0"], "timeout_read", 0),
@@ -83,7 +110,10 @@ def test_every_option_has_its_place(argv: list[str], name: str, value: object) -
     assert getattr(parse([*argv, URL]), name) == value
 
 
-DURATIONS = ("--timeout-connect", "--timeout-read", "--timeout-call", "--drain-timeout")
+DURATIONS = (
+    *("--timeout-connect", "--timeout-read", "--timeout-call", "--drain-timeout"),
+    *("--oauth-timeout", "--oauth-start-wait"),
+)
 
 
 @pytest.mark.parametrize("option", DURATIONS)
@@ -97,9 +127,95 @@ def test_a_bad_duration_names_option_value_and_what_is_accepted(option: str, val
     assert "number of seconds" in text
 
 
-def test_connecting_needs_some_time() -> None:
+@pytest.mark.parametrize("option", ["--timeout-connect", "--oauth-timeout"])
+def test_connecting_and_signing_in_need_some_time(option: str) -> None:
     with pytest.raises(UsageFailure, match="above 0"):
-        parse(["--timeout-connect", "0", URL])
+        parse([option, "0", URL])
+
+
+@pytest.mark.parametrize(
+    "option, value, accepted",
+    [
+        ("--oauth-grant", "password", "`authorization-code`, `device-code`, `client-credentials`"),
+        ("--oauth-callback-port", "0", "from 1 to 65535"),
+        ("--oauth-callback-port", "65536", "from 1 to 65535"),
+        ("--oauth-callback-port", "٣", "from 1 to 65535"),
+        ("--oauth-profile", "", "letters, digits"),
+        ("--oauth-profile", "../x", "letters, digits"),
+        ("--oauth-scope", 'a"b', "separated by spaces"),
+        ("--oauth-resource", "", "absolute URI"),
+        ("--oauth-resource", "example.com", "absolute URI"),
+        ("--oauth-resource", "urn:x#a", "without fragment"),
+    ],
+)
+def test_a_bad_setting_names_option_value_and_what_is_accepted(
+    option: str, value: str, accepted: str
+) -> None:
+    with pytest.raises(UsageFailure) as caught:
+        parse([f"{option}={value}", URL])
+    text = str(caught.value)
+    assert f"`{option}`" in text
+    assert f"`{value}`" in text
+    assert accepted in text
+
+
+@pytest.mark.parametrize(
+    "option, value, accepted",
+    [
+        ("--oauth-param", "s3cr3t", "`KEY=VALUE`"),
+        ("--oauth-param", "=s3cr3t", "`KEY=VALUE`"),
+        ("--oauth-param", "a=s3cr3t\n", "`KEY=VALUE`"),
+        ("--oauth-param", "state=s3cr3t", "`state` is set by mcp-stdio itself"),
+        ("--oauth-param", "scope=s3cr3t", "`scope` is set by `--oauth-scope`"),
+        ("--client-metadata-url", "https://s3cr3t@h/c", "neither user nor fragment"),
+        ("--client-metadata-url", "https://h/", "has a path"),
+        ("--client-metadata-url", "http://h/c", "begins with `https://`"),
+        ("--client-metadata-url", "h/s3cr3t", "cannot be used"),
+        ("--bearer-token-command", "echo 's3cr3t", "not closed"),
+        ("--header-command", " ", "empty"),
+    ],
+)
+def test_what_may_be_secret_is_not_repeated(option: str, value: str, accepted: str) -> None:
+    with pytest.raises(UsageFailure) as caught:
+        parse([f"{option}={value}", URL])
+    assert f"`{option}`" in str(caught.value)
+    assert accepted in str(caught.value)
+    assert "s3cr3t" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "one, other",
+    [
+        ("--oauth-device", "--oauth-grant=authorization-code"),
+        ("--no-resource-indicator", "--oauth-resource=urn:x"),
+    ],
+)
+def test_two_ways_to_say_a_thing_exclude_each_other(one: str, other: str) -> None:
+    with pytest.raises(UsageFailure, match="not allowed with"):
+        parse([one, other, URL])
+
+
+@pytest.mark.parametrize(
+    "platform, text, words",
+    [
+        ("linux", "a  'b c' d\\ e \"f'g\"", ["a", "b c", "d e", "f'g"]),
+        ("linux", "", []),
+        ("win32", r"C:\bin\a.exe b", [r"C:\bin\a.exe", "b"]),
+        ("win32", r'"C:\Program Files\a.exe" --x="b c" ""', [
+            r"C:\Program Files\a.exe", "--x=b c", ""]),
+        ("win32", r'a "b\"c" d\\"e f\\"', ["a", 'b"c', "d\\e f\\"]),
+        ("win32", "a 'b c'", ["a", "'b", "c'"]),
+        ("win32", "", []),
+    ],
+)  # fmt: skip
+def test_commands_are_split_as_the_system_does(platform: str, text: str, words: list[str]) -> None:
+    assert list(split(text, platform)) == words
+
+
+@pytest.mark.parametrize("platform, text", [("linux", "a 'b"), ("win32", 'a "b')])
+def test_an_open_quote_is_an_error(platform: str, text: str) -> None:
+    with pytest.raises(ValueError, match="quot"):
+        list(split(text, platform))
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "1.5", "64 MB/s", "M", "", "1T", "9" * 30])

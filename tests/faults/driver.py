@@ -43,7 +43,8 @@ SESSION_LOST = -33007
 """The codes E-1 to E-7 of errors that the relay answers with itself."""
 
 _LEFT_OUT = {name for lower in ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
-             for name in (lower, lower.upper())} | {"MCP_BEARER_TOKEN"}  # fmt: skip
+             for name in (lower, lower.upper())} | {
+                 "MCP_BEARER_TOKEN", "MCP_OAUTH_CLIENT_ID", "MCP_OAUTH_CLIENT_SECRET"}  # fmt: skip
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:

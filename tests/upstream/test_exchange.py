@@ -604,10 +604,10 @@ async def test_an_error_status_without_one(
         assert len(server.seen) == 1
 
 
-async def test_a_401_shows_the_challenge(autojump_clock: MockClock) -> None:
+async def test_a_401_shows_the_server_s_own_words(autojump_clock: MockClock) -> None:
     reply = Reply(401, [b"sorry"], "text/plain", (("www-authenticate", 'Bearer realm="x"'),))
     asked, _ = await ask(reply)
-    assert 'Bearer realm="x"' in str(asked.failure)
+    assert str(asked.failure).endswith(' (401): Bearer realm="x"; sorry')
 
 
 @pytest.mark.parametrize("end", [FOREVER, lost(answer_begun=True), BadAnswer("damaged")])

@@ -3,7 +3,7 @@
 Owns the order of things at start, the choice of what to run, and the last seam: exception groups
 are taken apart here, once; what has an explanation is printed as `error: …` with a hint, anything
 else is a defect whose traceback goes to the log. Exit codes: 0 normal end, 1 failure, 2 usage, 130
-interrupted; testing a connection has more of its own (`diagnose`). Kept here: `--help` and
+interrupted; testing a connection and signing in have more of their own. Kept here: `--help` and
 `--version` import neither trio nor httpx nor ssl, so everything that works is imported by name of
 the task, when it is asked for.
 """
@@ -14,12 +14,12 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 from mcp_stdio import log
 from mcp_stdio.cli.options import SEE_HELP, USAGE, parse
-from mcp_stdio.cli.settings import Check, Demo, Relay, order
+from mcp_stdio.cli.settings import Check, Demo, Login, Logout, Relay, Status, order
 from mcp_stdio.descriptors import occupy_standard_descriptors, outlet
 from mcp_stdio.errors import OutputClosed, RelayError, UsageFailure
 
@@ -45,9 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
     except BaseException as exc:  # noqa: BLE001 - the last seam
-        code, text = explained(exc)
-        if text:
-            _tell(text)
+        code = _told(exc)
         _silence_stdout()
     return code
 
@@ -80,14 +78,42 @@ def _run(argv: Sequence[str]) -> int:
             from mcp_stdio import diagnose
 
             return diagnose.run(config, as_json=as_json)
+        case Login(config):
+            from mcp_stdio import sign_in
+            from mcp_stdio.diagnose.report import exit_code
+
+            try:
+                return sign_in.login(config)
+            except BaseException as exc:  # noqa: BLE001 - the same seam, with codes of its own
+                return _told(exc, exit_code)
+        case Logout(config):
+            from mcp_stdio import sign_in
+
+            return sign_in.logout(config)
+        case Status(config_or_none, as_json):
+            from mcp_stdio import sign_in
+
+            return sign_in.status(config_or_none, as_json=as_json)
         case Demo(is_serving):
             from mcp_stdio import demo
 
             return demo.run(is_serving=is_serving)
 
 
-def explained(exc: BaseException) -> tuple[int, str]:
-    """The exit code and the text for what ended the run; a defect is logged with its traceback."""
+def _told(exc: BaseException, exit_code: Callable[[RelayError], int] | None = None) -> int:
+    code, text = explained(exc, exit_code)
+    if text:
+        _tell(text)
+    return code
+
+
+def explained(
+    exc: BaseException, exit_code: Callable[[RelayError], int] | None = None
+) -> tuple[int, str]:
+    """The exit code and the text for what ended the run; a defect is logged with its traceback.
+
+    `exit_code` is for commands whose code says whose fault a failure is.
+    """
     cause = min(_leaves(exc), key=_rank)
     match cause:
         case KeyboardInterrupt():
@@ -96,7 +122,9 @@ def explained(exc: BaseException) -> tuple[int, str]:
             return NORMAL_END, ""
         case RelayError():
             text = f"error: {cause}" + (f"\n\nhint: {cause.hint}" if cause.hint else "")
-            return USAGE_ERROR if isinstance(cause, UsageFailure) else FAILURE, text
+            if isinstance(cause, UsageFailure):
+                return USAGE_ERROR, text
+            return FAILURE if exit_code is None else exit_code(cause), text
         case Exception():
             logger.critical("a defect of mcp-stdio", exc_info=exc)
             text = (

@@ -1,6 +1,6 @@
 """The command line as a grammar: every option once, in the order of the help text.
 
-Owns names, value types, defaults and help. Refuses to know the environment, files and what the
+Owns names, defaults and help. Refuses to know the environment, files and what the
 options mean together (`settings`). Kept here: no abbreviations, so that a new option can never
 change the meaning of an old command line; options stand before, between or after the words; a
 complaint never repeats a value that might be a secret.
@@ -9,17 +9,19 @@ complaint never repeats a value that might be a secret.
 from __future__ import annotations
 
 import argparse
-import math
-import re
 from collections.abc import Sequence
 from typing import NoReturn, get_args
 
 from mcp_stdio import __version__
-from mcp_stdio.config import Bridging, Config, ProtocolEra, Transport
+from mcp_stdio.cli import values
+from mcp_stdio.cli.oauth_options import add_oauth
+from mcp_stdio.cli.values import duration, positive_duration, size
+from mcp_stdio.config import Bridging, Config, Grant, ProtocolEra, Transport
 from mcp_stdio.errors import UsageFailure, quote
 
 USAGE = """mcp-stdio [OPTIONS] URL
-       mcp-stdio test [OPTIONS] URL
+       mcp-stdio test|login|logout [OPTIONS] URL
+       mcp-stdio status [OPTIONS] [URL]
        mcp-stdio demo [--serve]"""
 
 SEE_HELP = "`mcp-stdio --help` lists commands and options"
@@ -31,6 +33,9 @@ stdin and stdout, to the remote MCP server at URL.
 commands:
   mcp-stdio URL         relay; what an MCP client starts
   mcp-stdio test URL    find out step by step whether the server can be used
+  mcp-stdio login URL   sign in now and remember it
+  mcp-stdio logout URL  forget that, also at the server where it can be told
+  mcp-stdio status      show who is signed in where (or at URL) and until when
   mcp-stdio demo        show a conversation with a small server of its own
 """
 
@@ -39,12 +44,12 @@ Durations are seconds and may be fractions. Proxies are taken from HTTP_PROXY,
 HTTPS_PROXY and NO_PROXY.
 
 Arguments can be seen by every user of this machine, for instance with `ps`.
-Give secrets through MCP_BEARER_TOKEN, or through a variable of your own:
--H 'X-Api-Key: ${MY_KEY}'.
+Give secrets through MCP_BEARER_TOKEN and MCP_OAUTH_CLIENT_SECRET, through a
+file or a command, or through a variable of your own: -H 'X-Api-Key: ${MY_KEY}'.
+Commands are split as a shell would, and run without one.
 """
 
 _DEFAULT = Config(url="")
-_UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 
 
 class Arguments(argparse.Namespace):
@@ -52,10 +57,26 @@ class Arguments(argparse.Namespace):
 
     words: list[str]
     bearer_token: str | None
+    bearer_token_file: str | None
+    bearer_token_command: tuple[str, ...] | None
+    header: list[str]
+    header_file: str | None
+    header_command: tuple[str, ...] | None
     oauth: bool
     client_id: str | None
     oauth_scope: str | None
-    header: list[str]
+    oauth_grant: Grant | None
+    client_metadata_url: str | None
+    oauth_resource: str | None
+    oauth_param: list[tuple[str, str]]
+    oauth_use_id_token: bool
+    oauth_assume_pkce: bool
+    oauth_allow_private: bool
+    oauth_callback_port: int | None
+    oauth_no_browser: bool
+    oauth_profile: str | None
+    oauth_timeout: float | None
+    oauth_start_wait: float | None
     timeout_connect: float
     timeout_read: float
     timeout_call: float
@@ -94,42 +115,6 @@ def parse(argv: Sequence[str]) -> Arguments:
     return arguments
 
 
-def duration(text: str) -> float:
-    """Seconds: a finite number, not negative."""
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not math.isfinite(seconds) or seconds < 0:
-        raise argparse.ArgumentTypeError(
-            f"`{quote(text)}` is not a duration, which is a number of seconds from 0 on, such as "
-            "`30` or `2.5`"
-        )
-    return seconds
-
-
-def positive_duration(text: str) -> float:
-    """Seconds, more than none."""
-    seconds = duration(text)
-    if seconds == 0:
-        raise argparse.ArgumentTypeError(
-            f"`{quote(text)}` is no time at all; a number of seconds above 0 is expected, such as "
-            "`10` or `2.5`"
-        )
-    return seconds
-
-
-def size(text: str) -> int:
-    """Bytes: a whole number above 0, with K, M or G for powers of 1024."""
-    match = re.fullmatch(r"([0-9]{1,15})([kmg]?)(?:i?b)?", text.strip().lower())
-    if match is None or int(match[1]) == 0:
-        raise argparse.ArgumentTypeError(
-            f"`{quote(text)}` is not a size, which is a number of bytes above 0, such as "
-            "`67108864` or `64M`"
-        )
-    return int(match[1]) * _UNITS[match[2]]
-
-
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageFailure(message, hint=SEE_HELP)
@@ -148,6 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)
     _add_credentials(parser.add_argument_group("credentials"))
+    add_oauth(parser.add_argument_group("signing in with OAuth"))
     _add_network(parser.add_argument_group("network"))
     _add_protocol(parser.add_argument_group("protocol"))
     _add_output(parser.add_argument_group("what to do and what to show"))
@@ -160,9 +146,17 @@ def _add_credentials(group: argparse._ArgumentGroup) -> None:
         metavar="TOKEN",
         help="send `Authorization: Bearer TOKEN`; visible in `ps`, so better set MCP_BEARER_TOKEN",
     )
-    group.add_argument("--oauth", action="store_true", help="sign in (not available yet)")
-    group.add_argument("--client-id", metavar="ID", help="registered OAuth client (with --oauth)")
-    group.add_argument("--oauth-scope", metavar="SCOPE", help="scope to ask for (with --oauth)")
+    group.add_argument(
+        "--bearer-token-file",
+        metavar="PATH",
+        help="take the token from a file, and again when the server refuses it",
+    )
+    group.add_argument(
+        "--bearer-token-command",
+        metavar="CMD",
+        type=values.command,
+        help="take the token from what a command prints, and again when the server refuses it",
+    )
     group.add_argument(
         "-H",
         "--header",
@@ -171,6 +165,18 @@ def _add_credentials(group: argparse._ArgumentGroup) -> None:
         default=[],
         help="send this header as well; may be repeated; ${NAME} stands for a variable of the "
         "environment, $${ for a plain ${",
+    )
+    group.add_argument(
+        "--header-file",
+        metavar="PATH",
+        help="take headers from a file, a `Key: Value` on each line, `#` before comments; read "
+        "again when the server refuses them",
+    )
+    group.add_argument(
+        "--header-command",
+        metavar="CMD",
+        type=values.command,
+        help="the same from what a command prints",
     )
 
 
@@ -252,16 +258,10 @@ def _add_protocol(group: argparse._ArgumentGroup) -> None:
 def _add_choice(
     group: argparse._ArgumentGroup, option: str, choices: Sequence[str], default: str, text: str
 ) -> None:
-    def choice(value: str) -> str:
-        if value not in choices:
-            accepted = ", ".join(f"`{each}`" for each in choices)
-            raise argparse.ArgumentTypeError(f"`{quote(value)}` is not one of {accepted}")
-        return value
-
     group.add_argument(
         option,
         metavar="|".join(choices),
-        type=choice,
+        type=values.one_of(choices),
         default=default,
         help=f"{text} (default: %(default)s)",
     )
@@ -272,10 +272,12 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
         "--test",
         "--check",
         action="store_true",
-        help="the same as the command `test`; ends with 0, or 3 unreachable, 4 TLS, "
-        "5 authentication, 6 not an MCP server, 7 server error",
+        help="the same as the command `test`; ends, as `login` does, with 0, or 3 unreachable, "
+        "4 TLS, 5 authentication, 6 not an MCP server, 7 server error",
     )
-    group.add_argument("--json", action="store_true", help="with --test: one object on stdout")
+    group.add_argument(
+        "--json", action="store_true", help="with --test and status: one object on stdout"
+    )
     group.add_argument("--serve", action="store_true", help="with `demo`: leave its server running")
     loudness = group.add_mutually_exclusive_group()
     loudness.add_argument(

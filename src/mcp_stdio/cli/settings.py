@@ -10,15 +10,14 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from mcp_stdio.cli import headers
-from mcp_stdio.cli.headers import AUTHORIZATION, Credential
+from mcp_stdio.cli.access import Access, access_of
 from mcp_stdio.cli.options import SEE_HELP, Arguments
 from mcp_stdio.config import Config, Tls
 from mcp_stdio.errors import UsageFailure, quote
-from mcp_stdio.http.url import Url, secrets_in, user_information
+from mcp_stdio.http.url import Url
 
-COMMANDS = ("test", "demo")
-COMMANDS_TO_COME = ("login", "logout", "status", "config")
+COMMANDS = ("test", "login", "logout", "status", "demo")
+COMMANDS_TO_COME = ("config",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +36,35 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
+class Login:
+    """Sign in by hand."""
+
+    config: Config
+
+
+@dataclass(frozen=True, slots=True)
+class Logout:
+    """Forget a sign-in."""
+
+    config: Config
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Show who is signed in: at one server, or everywhere."""
+
+    config: Config | None = None
+    as_json: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Demo:
     """Show a conversation, or leave the demo's server running."""
 
     is_serving: bool = False
+
+
+Task = Relay | Check | Login | Logout | Status | Demo
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +74,7 @@ class Order:
     `secrets` must never be printed; `verbosity` runs from -1 (quiet) to 2 (the wire).
     """
 
-    task: Relay | Check | Demo
+    task: Task
     verbosity: int = 0
     log_file: str | None = None
     notes: tuple[str, ...] = ()
@@ -65,13 +89,14 @@ def order(arguments: Arguments, environ: Mapping[str, str]) -> Order:
         return Order(_demo(arguments, words), verbosity, arguments.log_file)
     if arguments.serve:
         raise UsageFailure("`--serve` goes with `demo`", hint="run `mcp-stdio demo --serve`")
-    if arguments.json and command != "test":
-        raise UsageFailure("`--json` goes with `--test`", hint="add `--test`, or leave it out")
-    if arguments.oauth:
+    if arguments.json and command not in ("test", "status"):
         raise UsageFailure(
-            "`--oauth`: signing in is not available yet",
-            hint="give a token through `MCP_BEARER_TOKEN`, if the server knows tokens",
+            "`--json` goes with `--test` and with `status`", hint="add `--test`, or leave it out"
         )
+    if arguments.test and command != "test":
+        raise UsageFailure(f"`--test` does not go with `{command}`", hint="leave one of them out")
+    if command == "status" and not words:
+        return Order(Status(None, arguments.json), verbosity, arguments.log_file)
     if arguments.transport == "sse" and arguments.protocol_era == "modern":
         raise UsageFailure(
             "`--transport sse` and `--protocol-era modern` exclude each other",
@@ -79,10 +104,12 @@ def order(arguments: Arguments, environ: Mapping[str, str]) -> Order:
         )
     given = _url(words)
     url = _parse_url(given)
-    sent, note = _headers(arguments, environ, given)
+    access = access_of(arguments, environ, given, command)
     config = Config(
         url=str(url),
-        headers=sent,
+        headers=access.headers,
+        sources=access.sources,
+        oauth=access.oauth,
         tls=_tls(arguments),
         timeout_connect=arguments.timeout_connect,
         timeout_read=arguments.timeout_read or None,
@@ -95,12 +122,25 @@ def order(arguments: Arguments, environ: Mapping[str, str]) -> Order:
         bridge=arguments.bridge,
     )
     return Order(
-        Check(config, arguments.json) if command == "test" else Relay(config),
+        _task(command, config, as_json=arguments.json),
         verbosity,
         arguments.log_file,
-        tuple(_notes(arguments, note, url, sent)),
-        (*_secrets(given, sent), *headers.expanded(arguments.header, environ)),
+        tuple(_notes(arguments, access, url)),
+        access.secrets,
     )
+
+
+def _task(command: str, config: Config, *, as_json: bool) -> Task:
+    match command:
+        case "test":
+            return Check(config, as_json)
+        case "login":
+            return Login(config)
+        case "logout":
+            return Logout(config)
+        case "status":
+            return Status(config, as_json)
+    return Relay(config)
 
 
 def _command(arguments: Arguments) -> tuple[str, list[str]]:
@@ -160,29 +200,6 @@ def _parse_url(text: str) -> Url:
         ) from None
 
 
-def _headers(
-    arguments: Arguments, environ: Mapping[str, str], url: str
-) -> tuple[headers.Headers, str | None]:
-    custom = headers.parse_headers(arguments.header, environ)
-    from_header = [
-        Credential(f"-H {AUTHORIZATION}", value) for name, value in custom if _is_credential(name)
-    ]
-    explicit = list(from_header)
-    if arguments.bearer_token is not None:
-        explicit.insert(0, headers.bearer(arguments.bearer_token, source="--bearer-token"))
-    if user := user_information(url):
-        explicit.append(headers.basic(*user))
-    credential, note = headers.choose(explicit, environ.get(headers.TOKEN_VARIABLE, "").strip())
-    others = tuple(item for item in custom if not _is_credential(item[0]))
-    if credential is None:
-        return others, note
-    return ((AUTHORIZATION, credential.value), *others), note
-
-
-def _is_credential(name: str) -> bool:
-    return name.lower() == AUTHORIZATION.lower()
-
-
 def _tls(arguments: Arguments) -> Tls:
     if arguments.key is not None and arguments.cert is None:
         raise UsageFailure(
@@ -205,27 +222,12 @@ def _tls(arguments: Arguments) -> Tls:
     )
 
 
-def _notes(
-    arguments: Arguments, note: str | None, url: Url, sent: headers.Headers
-) -> Iterator[str]:
-    if note is not None:
-        yield note
-    for option, value in (
-        ("--client-id", arguments.client_id),
-        ("--oauth-scope", arguments.oauth_scope),
-    ):
-        if value is not None:
-            yield f"`{option}` has no effect without `--oauth`"
-    if sent and url.scheme == "http" and not url.is_loopback:
-        names = ", ".join(f"`{name}`" for name, _ in sent)
-        yield f"{names} will travel unencrypted to `{url.host}`: anybody on the way can read it"
+def _notes(arguments: Arguments, access: Access, url: Url) -> Iterator[str]:
+    yield from access.notes
+    if url.scheme == "http" and not url.is_loopback:
+        given = [*(name for name, _ in access.headers), *(one.option for one in access.sources)]
+        if given:
+            names = ", ".join(f"`{name}`" for name in given)
+            yield f"{names} will travel unencrypted to `{url.host}`: anybody on the way can read it"
     if arguments.insecure and url.scheme == "https":
         yield "with `--insecure` nothing proves that this is the right server"
-
-
-def _secrets(url: str, sent: headers.Headers) -> Iterator[str]:
-    for name, value in sent:
-        yield value
-        if _is_credential(name):
-            yield value.partition(" ")[2]
-    yield from secrets_in(url)

@@ -17,13 +17,14 @@ from typing import Any
 import trio
 
 from mcp_stdio import __version__, log, spec
+from mcp_stdio.assembly import connect
 from mcp_stdio.config import Config
 from mcp_stdio.diagnose.observed import Observed, Unreached
 from mcp_stdio.diagnose.peer import Facts, Peer
 from mcp_stdio.diagnose.report import Report, Stage, as_object, as_text
 from mcp_stdio.errors import BadAnswer, RelayError, quote
 from mcp_stdio.http import Lane
-from mcp_stdio.http.client import names_proxy, open_client
+from mcp_stdio.http.client import names_proxy
 from mcp_stdio.http.url import Url
 
 FAREWELL = 5.0
@@ -34,7 +35,7 @@ def run(config: Config, *, as_json: bool) -> int:
     """Test the connection; prints to stderr, or one object to stdout. Returns the exit code."""
     if not as_json:
         _tell(f"mcp-stdio {__version__} tests {config.url}")
-    lane = open_client(config)
+    lane = connect(config)
     is_proxied = names_proxy(os.environ, sys.platform)
     narrate = _ignore if as_json else _narrate
     report = trio.run(partial(examine, config, lane, narrate, is_proxied=is_proxied))

@@ -14,11 +14,12 @@ import os
 import ssl
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 
 from mcp_stdio.config import Config, Tls
-from mcp_stdio.errors import Unreachable, UsageFailure
+from mcp_stdio.errors import RelayError, Unreachable, UsageFailure
 from mcp_stdio.http import Accepts, Exchange, Head, Lane, Request, redirects
 from mcp_stdio.http.authorizer import Authorizer, Fixed
 from mcp_stdio.http.cookies import Cookies
@@ -131,15 +132,19 @@ class Client(Lane):
     async def send(self, request: Request) -> Exchange:
         """Send the request, its user's headers and cookies added.
 
-        Raises Unreachable (or a subtype) when no byte of it left, ConnectionLost when some did.
+        Raises Unreachable (or a subtype) when no byte of it left, ConnectionLost when some did,
+        AuthorizationFailed when there is no credential to send.
         """
         exchange = _Exchange(self, request)
         await exchange.send(self._forwarded(request))
         return exchange
 
     async def prepare(self, url: Url) -> None:
-        """Have a connection ready for the first request; failures stay silent."""
-        await self._lane.prepare(url)
+        """Have a connection and the credential ready for a request; failures stay silent."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._lane.prepare, url)
+            with suppress(RelayError):
+                await self._authorizer.headers()
 
     def drop_idle(self) -> None:
         """Close every idle connection, for instance after the machine has slept."""

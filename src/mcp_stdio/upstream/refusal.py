@@ -86,9 +86,11 @@ async def refusal(exchange: Exchange, head: Head, id: jsonrpc.Id | None) -> Rela
 def _unauthorized(head: Head, text: str) -> AuthorizationFailed:
     challenge = quote(", ".join(head.headers.get_all("www-authenticate")))
     return AuthorizationFailed(
-        _with_text("the server wants a valid credential (401)", challenge or text),
-        hint="give a token with `MCP_BEARER_TOKEN` or `--bearer-token`; signing in with "
-        "`--oauth` is not available yet",
+        _with_text(
+            "the server wants a valid credential (401)", "; ".join(filter(None, (challenge, text)))
+        ),
+        hint="sign in with `--oauth`, or give a token with `MCP_BEARER_TOKEN`; what was given is "
+        "wrong, or not valid any more",
         status=401,
     )
 

@@ -1,0 +1,123 @@
+"""Signing in and out by hand, and telling who is signed in: the commands around the store.
+
+Owns what these commands do and say: `status` on stdout, for people or with `--json` for programs,
+the others on stderr. Refuses to know how a sign-in goes. Kept here: a sign-in is forgotten before
+the server is told, so that no failure there leaves a token behind.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+
+import trio
+
+from mcp_stdio import log
+from mcp_stdio.config import Config, OAuth
+from mcp_stdio.errors import RelayError, StoreFailure, UsageFailure
+from mcp_stdio.http.url import Url
+from mcp_stdio.oauth.record import Record
+from mcp_stdio.oauth.store import Entry, Store, default_directory
+from mcp_stdio.sign_in.account import Account, as_object, as_text, shown
+
+Obtain = Callable[[Config, Entry], Awaitable[Record]]
+Revoke = Callable[[Config, Record], Awaitable[None]]
+
+
+async def obtain(config: Config, entry: Entry) -> Record:
+    """Sign in as the relay would, and keep what came of it in the entry. Raises RelayError."""
+    raise UsageFailure(
+        "signing in is not available yet",
+        hint="give a token through `MCP_BEARER_TOKEN`, if the server knows tokens",
+    )
+
+
+async def revoke(config: Config, record: Record) -> None:
+    """Tell the authorization server to forget the tokens, where it offers that."""
+
+
+def login(
+    config: Config, *, obtain: Obtain = obtain, environ: Mapping[str, str] = os.environ
+) -> int:
+    """Sign in at the server and remember it. Returns the exit code; raises RelayError."""
+    entry = _entry(config, environ)
+    record = trio.run(obtain, config, entry)
+    _tell("signed in\n" + as_text(Account.of(record, str(entry.path)), time.time()))
+    return 0
+
+
+def logout(
+    config: Config, *, revoke: Revoke = revoke, environ: Mapping[str, str] = os.environ
+) -> int:
+    """Forget what is kept for the server, tokens and registration, and revoke what can be."""
+    _tell(trio.run(partial(_logout, config, _entry(config, environ), revoke)))
+    return 0
+
+
+async def _logout(config: Config, entry: Entry, revoke: Revoke) -> str:
+    url = shown(config.url)
+    async with entry.locked():
+        record = entry.read()
+        entry.delete()
+    if record is None or record.tokens is None:
+        return f"nobody was signed in at {url}"
+    if record.tokens.revocation_endpoint is None:
+        return f"signed out of {url}; its authorization server revokes no tokens, they expire"
+    try:
+        await revoke(config, record)
+    except RelayError as exc:
+        return f"signed out of {url}; the tokens may live on until they expire: {exc}"
+    return f"signed out of {url}; the tokens are revoked"
+
+
+def status(config: Config | None, *, as_json: bool, environ: Mapping[str, str] = os.environ) -> int:
+    """Print what is kept: for one server with all its profiles, or for all servers."""
+    directory, now = default_directory(environ), time.time()
+    found = [
+        _account(entry)
+        for entry in Store(directory).entries()
+        if config is None or _is_same(entry.server_url, config.url)
+    ]
+    if as_json:
+        accounts = [as_object(account, now) for account in found]
+        print(json.dumps({"store": str(directory), "accounts": accounts}))
+    elif found:
+        print(log.redact("\n\n".join(as_text(account, now) for account in found)))
+    else:
+        where = "anywhere" if config is None else f"at {shown(config.url)}"
+        print(f"nobody is signed in {where}; sign-ins are kept in {directory}")
+    return 0
+
+
+def _account(entry: Entry) -> Account:
+    path = str(entry.path)
+    problem = "the file was damaged and has been moved aside"
+    try:
+        record = entry.read()
+    except StoreFailure as exc:
+        problem, record = str(exc), None
+    if record is not None:
+        return Account.of(record, path)
+    url, profile, client_id = shown(entry.server_url), entry.profile, entry.client_id
+    return Account(url=url, profile=profile, client_id=client_id, path=path, problem=problem)
+
+
+def _entry(config: Config, environ: Mapping[str, str]) -> Entry:
+    oauth = config.oauth or OAuth()
+    store = Store(default_directory(environ))
+    return store.entry(config.url, oauth.client_id, oauth.profile)
+
+
+def _is_same(one: str, other: str) -> bool:
+    try:
+        return Url.parse(one) == Url.parse(other)
+    except ValueError:
+        return False
+
+
+def _tell(text: str) -> None:
+    print(log.redact(text), file=sys.stderr, flush=True)
