@@ -73,6 +73,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "last_words": {"errors", "jsonrpc", "spec"},
     # top
     "era": {"errors", "jsonrpc", "log", "retry", "spec", "splice", "upstream"},
+    "stand_in": {"era", "errors", "jsonrpc", "spec", "upstream"},
     "assembly": {
         "bridge",
         "config",

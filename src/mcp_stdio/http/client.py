@@ -18,6 +18,8 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 
+import trio
+
 from mcp_stdio.config import Config, Tls
 from mcp_stdio.errors import RelayError, Unreachable, UsageFailure
 from mcp_stdio.http import Accepts, Exchange, Head, Lane, Request, redirects
