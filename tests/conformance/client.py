@@ -5,7 +5,8 @@ revision and what else the scenario needs in the environment. The script starts 
 plays the scenario, closes the relay's stdin and leaves with the relay's exit code. What it owns is
 the client's share of the protocol, so nothing here is on the HTTP side: with `Legacy` the handshake
 and the answers to a server's questions, with `Modern` the `_meta` of each request and the rounds
-that a question takes. An answer other than the scenario promises ends the script with a traceback.
+that a question takes; for authorization it is how the relay is configured. An answer other than the
+scenario promises ends the script with a traceback.
 
     python client.py [--direct] URL      --direct: no `server/discover` before the first request
 """
@@ -29,6 +30,10 @@ LIMIT = 25.0
 CLIENT_INFO = {"name": "conformance client", "version": "1"}
 PREFIX = "io.modelcontextprotocol/"
 UNSUPPORTED_VERSION = -32022
+AUTHORIZATION_FAILED = -33004
+
+DOCUMENT = "https://conformance-test.local/client-metadata.json"
+"""The client id that `auth/basic-cimd` waits for; nothing is there."""
 
 
 class Refused(Exception):
@@ -248,6 +253,12 @@ def schema_preservation(client: Client, context: Json) -> None:
     client.call("json_schema_echo", {"schema": schemas["json_schema_2020_12_tool"]})
 
 
+def gives_up(client: Client, context: Json) -> None:
+    """The relay stays signed out, and says so; a client that knows two eras has met it before."""
+    client.list("tools")
+    raise AssertionError("the server has let us in")
+
+
 def every_tool(client: Client, context: Json) -> None:
     for tool in client.list("tools"):
         client.call(tool["name"], {})
@@ -265,7 +276,28 @@ SCENARIOS: dict[str, Callable[[Client, Json], None]] = {
     "http-invalid-tool-headers": invalid_tool_headers,
     "json-schema-ref-no-deref": list_only,
     "json-schema-2020-12-preservation": schema_preservation,
+    # Each of these authorization servers must not be trusted, or never gives what is wanted.
+    "auth/scope-retry-limit": gives_up,
+    "auth/resource-mismatch": gives_up,
+    "auth/iss-supported-missing": gives_up,
+    "auth/iss-wrong-issuer": gives_up,
+    "auth/iss-unexpected": gives_up,
+    "auth/iss-normalized": gives_up,
+    "auth/metadata-issuer-mismatch": gives_up,
 }
+
+
+def configuration(scenario: str, context: Json) -> tuple[list[str], dict[str, str]]:
+    """The options and variables that the relay is started with."""
+    options = []
+    if scenario.startswith("auth/"):
+        options.append("--oauth")
+    if scenario == "auth/basic-cimd":
+        options += ["--client-metadata-url", DOCUMENT]
+    if scenario.startswith("auth/client-credentials-"):
+        options += ["--oauth-grant", "client-credentials"]
+    names = {"client_id": "MCP_OAUTH_CLIENT_ID", "client_secret": "MCP_OAUTH_CLIENT_SECRET"}
+    return options, {name: context[key] for key, name in names.items() if key in context}
 
 
 def said(result: Json) -> str:
@@ -277,24 +309,33 @@ def main(arguments: Iterator[str]) -> int:
     url = next(arguments)
     if is_direct := url == "--direct":
         url = next(arguments)
+    version = os.environ["MCP_CONFORMANCE_PROTOCOL_VERSION"]
+    scenario = os.environ["MCP_CONFORMANCE_SCENARIO"]
+    context: Json = json.loads(os.environ.get("MCP_CONFORMANCE_CONTEXT", "{}"))
+    play = SCENARIOS.get(scenario, every_tool)
+    options, variables = configuration(scenario, context)
     relay = subprocess.Popen(
-        [sys.executable, "-m", "mcp_stdio", url], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-m", "mcp_stdio", *options, url],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | variables,
     )
     assert relay.stdin is not None
     assert relay.stdout is not None
     watchdog = threading.Timer(LIMIT, relay.kill)
     watchdog.start()
     try:
-        version = os.environ["MCP_CONFORMANCE_PROTOCOL_VERSION"]
-        context: Json = json.loads(os.environ.get("MCP_CONFORMANCE_CONTEXT", "{}"))
-        play = SCENARIOS.get(os.environ["MCP_CONFORMANCE_SCENARIO"], every_tool)
         pipe = Pipe(relay.stdin, relay.stdout)
-        client: Client
-        if version < "2026":
-            client = Legacy(pipe, version)
-        else:
-            client = Modern(pipe, version, discovers=not is_direct)
-        play(client, context)
+        try:
+            client: Client
+            if version < "2026":
+                client = Legacy(pipe, version)
+            else:
+                client = Modern(pipe, version, discovers=not is_direct)
+            play(client, context)
+        except Refused as refused:
+            if play is not gives_up or refused.code != AUTHORIZATION_FAILED:
+                raise
         relay.stdin.close()
         rest = relay.stdout.read()
         assert rest == b"", rest

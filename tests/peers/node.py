@@ -1,7 +1,8 @@
 """The npm packages that tests use: installed on first use, exactly as the lock file has them.
 
-They live in `tests/peers/node_modules`. One of them is Node itself, for the conformance suite needs
-a newer one than many systems have; it is fetched only where that is so.
+They live in `tests/peers/node_modules`. One of them is Node itself, for the conformance suite and
+the authorization server need a newer one than many systems have; it is fetched only where that is
+so.
 """
 
 from __future__ import annotations
@@ -17,8 +18,18 @@ from tests.peers.installing import HERE, Unavailable
 
 MODULES = HERE / "node_modules"
 
-SUITE_NEEDS = 22
-"""The oldest major version of Node on which the conformance suite runs."""
+MODERN = 22
+"""The oldest major version of Node on which the suite and the authorization server run."""
+
+CHROMIUM = (
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    # Where neither macOS nor Windows puts programs on the path.
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+    "C:/Program Files/Google/Chrome/Application/chrome.exe",
+)
+"""What a browser that Playwright can steer is called."""
 
 
 def everything_server(
@@ -38,14 +49,37 @@ def conformance_suite() -> list[str | Path]:
 
     Installs it where necessary. Raises Unavailable.
     """
+    return [_modern(), MODULES / "@modelcontextprotocol" / "conformance" / "dist" / "index.js"]
+
+
+def authorization_server() -> list[str | Path]:
+    """The command of `authorization_server.mjs`, which runs `oidc-provider`.
+
+    Installs it where necessary. Raises Unavailable.
+    """
+    return [_modern(), HERE / "authorization_server.mjs"]
+
+
+def browser() -> list[str | Path]:
+    """The command of `browser.mjs`, which steers a Chromium; that one is the system's.
+
+    Installs the rest where necessary. Raises Unavailable.
+    """
+    chromium = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if chromium is None:
+        raise Unavailable("no Chromium is installed (Debian has it as `chromium`)")
+    return [_modern(), HERE / "browser.mjs", "--chromium", chromium]
+
+
+def _modern() -> str | Path:
     node: str | Path = _install()
-    if _major(node) < SUITE_NEEDS:
+    if _major(node) < MODERN:
         # npm has brought the package that was made for this machine, if there is one.
         brought = sorted(MODULES.glob("node-*-*/bin/node*"))
         if not brought:
-            raise Unavailable(f"no Node {SUITE_NEEDS} or newer, and npm has none for this machine")
+            raise Unavailable(f"no Node {MODERN} or newer, and npm has none for this machine")
         node = brought[0]
-    return [node, MODULES / "@modelcontextprotocol" / "conformance" / "dist" / "index.js"]
+    return node
 
 
 def _major(node: str | Path) -> int:
@@ -62,7 +96,7 @@ def _install() -> str:
     if node is None or npm is None:
         raise Unavailable("`node` and `npm` are not installed")
     # What is optional among the packages is Node, some 180 MB of it.
-    options = ["--omit=optional"] if _major(node) >= SUITE_NEEDS else []
+    options = ["--omit=optional"] if _major(node) >= MODERN else []
 
     def make(folder: Path) -> Path:
         for name in ("package.json", "package-lock.json"):
