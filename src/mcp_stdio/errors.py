@@ -14,6 +14,7 @@ what is the client's own fault has JSON-RPC's code for that.
     ├── ConnectionLost    E-2   the network; the server may have acted
     ├── TimedOut          E-3   the server stayed silent, or the call took too long
     ├── AuthorizationFailed E-4 the credential
+    │   ├── Declined            an authorization server said no, and why
     │   ├── InvalidGrant        a refresh token that is dead; only a new sign-in helps
     │   └── StoreFailure        what is kept of sign-ins cannot be read or written
     ├── BadAnswer         E-5   the server's answer cannot be understood
@@ -125,6 +126,16 @@ class AuthorizationFailed(RelayError):
     code = -33004
     kind = "authorization"
     exit_code = 5
+
+
+class Declined(AuthorizationFailed):
+    """An authorization server said no; `error` is its code (RFC 6749 sections 4.1.2.1 and 5.2)."""
+
+    def __init__(
+        self, cause: str, *, error: str, hint: str | None = None, status: int | None = None
+    ) -> None:
+        super().__init__(cause, hint=hint, status=status)
+        self.error = error
 
 
 class InvalidGrant(AuthorizationFailed):
