@@ -15,7 +15,9 @@ becomes of the messages.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -27,35 +29,79 @@ from mcp_stdio.era.evidence import Verdict
 from mcp_stdio.era.handshaking import Handshaking
 from mcp_stdio.era.probing import Probing
 from mcp_stdio.http import Lane
-from mcp_stdio.http.client import Client, open_client
+from mcp_stdio.http.authorizer import Authorizer, Fixed
+from mcp_stdio.http.client import open_client
 from mcp_stdio.http.url import Url
 from mcp_stdio.jsonrpc import Message
 from mcp_stdio.shaping import MergedPages
 from mcp_stdio.upstream import Emit, Upstream
+from mcp_stdio.upstream.background import guarded
 from mcp_stdio.upstream.exchange import Messenger
 from mcp_stdio.upstream.on_demand import OnDemand
+
+if TYPE_CHECKING:
+    from mcp_stdio.oauth.bearer import Bearer
+    from mcp_stdio.oauth.fetch import Fetcher
 
 Renewed = Callable[[], Awaitable[None]]
 
 
-def connect(config: Config) -> Client:
-    """The client for the server of these settings, with the credential they ask for.
+class Access:
+    """The way to the server: `client` reaches it, with the credential that the settings ask for.
 
-    Connects to nothing yet. Raises UsageFailure, as `open_client` does.
+    Connects to nothing yet. Raises UsageFailure, as `open_client` does, and StoreFailure where
+    there is no place to keep a sign-in.
     """
-    if not config.sources:
-        return open_client(config)
-    from mcp_stdio.credentials.supplied import Supplied
 
-    return open_client(config, authorizer=Supplied(config.headers, config.sources))
+    def __init__(self, config: Config) -> None:
+        authorizer: Authorizer = Fixed(config.headers)
+        if config.sources:
+            from mcp_stdio.credentials.supplied import Supplied
+
+            authorizer = Supplied(config.headers, config.sources)
+        self.bearer: Bearer | None = None
+        self._fetcher: Fetcher | None = None
+        if config.oauth is not None:
+            from mcp_stdio.oauth.bearer import Bearer
+            from mcp_stdio.oauth.fetch import Fetcher
+            from mcp_stdio.oauth.store import Store, default_directory
+
+            self._fetcher = Fetcher(config)
+            store = Store(default_directory(os.environ))
+            entry = store.entry(config.url, config.oauth.client_id, config.oauth.profile)
+            authorizer = self.bearer = Bearer(config.oauth, entry, authorizer, self._fetcher.fetch)
+            self.bearer.recall()
+        self.client = open_client(config, authorizer=authorizer)
+
+    def attend(self, nursery: trio.Nursery) -> None:
+        """Run in `nursery` what signing in takes."""
+        if self.bearer is not None:
+            nursery.start_soon(guarded, self.bearer.attend)
+
+    async def aclose(self) -> None:
+        """Close what is left open."""
+        await self.client.aclose()
+        if self._fetcher is not None:
+            await self._fetcher.aclose()
 
 
-def assemble(config: Config, client: Lane, nursery: trio.Nursery, emit: Emit) -> Upstream:
-    """The upstream of these settings; `emit` takes what belongs to no request."""
+def assemble(
+    config: Config,
+    client: Lane,
+    nursery: trio.Nursery,
+    emit: Emit,
+    signed_in: Callable[[], Awaitable[None]] | None = None,
+) -> Upstream:
+    """The upstream of these settings; `emit` takes what belongs to no request.
+
+    With `signed_in`, which returns once somebody has, a client is kept company until then.
+    """
     parts = _Parts(config, client, nursery)
     upstream: Upstream = parts.era(emit)
     if config.merge_pages:
         upstream = MergedPages(upstream, parts.ids, limit=config.max_message_size)
+    if signed_in is not None:
+        upstream = parts.stand_in(upstream, emit, signed_in)
     return upstream
 
 
@@ -99,6 +145,21 @@ class _Parts:
             bridges_probes=config.bridge == "always",
         )
         return Era(self._handshaking(candidates, emit), probing)
+
+    def stand_in(
+        self, upstream: Upstream, emit: Emit, signed_in: Callable[[], Awaitable[None]]
+    ) -> Upstream:
+        """What answers while nobody has signed in."""
+        from mcp_stdio.stand_in import StandIn
+
+        return StandIn(
+            upstream,
+            ids=self.ids,
+            nursery=self._nursery,
+            emit=emit,
+            server_name=self._url.host,
+            signed_in=signed_in,
+        )
 
     def _handshaking(self, candidates: list[Candidate], emit: Emit) -> Handshaking:
         return Handshaking(candidates, ids=self.ids, nursery=self._nursery, emit=emit)

@@ -131,13 +131,18 @@ class AuthorizationFailed(RelayError):
 
 
 class SignInPending(AuthorizationFailed):
-    """A person has to sign in, at `url`, and has not done so yet (E-4)."""
+    """A person has to sign in, at `url`, and has not done so yet (E-4).
+
+    `url` is empty where another process has begun the sign-in.
+    """
 
     retryable = True
 
     def __init__(self, url: str) -> None:
         # The URL comes last: what makes links of URLs often takes the comma behind one along.
         text = f"sign in, then try again: {url}"
+        if not url:
+            text = "finish the sign-in that another process has begun, then try again"
         super().__init__(f"nobody has signed in yet; {text}", hint=text)
         self.url = url
 

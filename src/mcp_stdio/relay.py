@@ -25,7 +25,7 @@ from math import inf
 import trio
 
 from mcp_stdio import __version__, jsonrpc, spec
-from mcp_stdio.assembly import assemble, connect
+from mcp_stdio.assembly import Access, assemble
 from mcp_stdio.config import Config
 from mcp_stdio.errors import BadAnswer, ConnectionLost, OutputClosed, RelayError
 from mcp_stdio.framing import Oversized
@@ -64,11 +64,13 @@ SIGNALS = [
 async def serve(config: Config) -> None:
     """Relay between standard input and output and the server until the client has gone."""
     raise_descriptor_limit()
-    client, url = connect(config), Url.parse(config.url)
+    access, url = Access(config), Url.parse(config.url)
+    client, bearer = access.client, access.bearer
 
     def open_upstream(nursery: trio.Nursery, emit: Emit) -> Upstream:
         nursery.start_soon(guarded, client.prepare, url)  # while the client prepares its first line
-        return assemble(config, client, nursery, emit)
+        access.attend(nursery)
+        return assemble(config, client, nursery, emit, bearer and bearer.signed_in)
 
     relay = Relay(
         standard_input(config.max_message_size),
@@ -85,7 +87,7 @@ async def serve(config: Config) -> None:
         for number in SIGNALS:  # all is said; one that comes now would only spoil the exit code
             signal.signal(number, signal.SIG_IGN)
         with trio.CancelScope(shield=True, deadline=trio.current_time() + FAREWELL):
-            await client.aclose()
+            await access.aclose()
 
 
 class Relay:

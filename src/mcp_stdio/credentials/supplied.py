@@ -94,6 +94,9 @@ class Supplied:
                 log.warning("%s", exc)
         return may_replay and self._is_outdated(refused)
 
+    def accepted(self, request: Request) -> None:
+        """What was read is good until the server says otherwise."""
+
     async def _read_all(self, status: int | None = None) -> None:
         """Read, once for all who want it meanwhile, be it a failure."""
         before = self._readings

@@ -32,6 +32,10 @@ class Authorizer(Protocol):
         """
         ...
 
+    def accepted(self, request: Request) -> None:
+        """The server has answered `request` with something else than a 401 or 403."""
+        ...
+
 
 class Fixed:
     """The headers of the settings, as they are."""
@@ -48,3 +52,6 @@ class Fixed:
     async def renew(self, refused: Request, head: Head) -> bool:
         """Never: there is nothing but what was given."""
         return False
+
+    def accepted(self, request: Request) -> None:
+        """What was given stays what it is."""

@@ -188,6 +188,10 @@ class Client(Lane):
         """Have a better credential for a refused request; False when there is none."""
         return self._is_home(request.url) and await self._authorizer.renew(request, head)
 
+    def _credential_accepted(self, request: Request) -> None:
+        if self._is_home(request.url):
+            self._authorizer.accepted(request)
+
     def _is_home(self, url: Url) -> bool:
         return redirects.is_home(self._origin, url.origin)
 
@@ -262,6 +266,8 @@ class _Exchange(Exchange):
     def _accept(self, head: Head) -> Head:
         if head.status in (404, 410):
             self._client._forget(self._request)
+        if head.status not in (401, 403):
+            self._client._credential_accepted(self._sent)
         self._body = Decoded(head, self._receive_encoded)
         self._head = head
         return head

@@ -1,0 +1,155 @@
+"""Performs flows: does what each command asks and hands back what came of it.
+
+The only place where a sign-in meets the outside: fetches, the loopback listener, the browser, the
+clock, and what is kept. Owns how these are put together for one flow, and that nothing of it stays
+open afterwards. Knows no story: what comes after what is the flow's business, and where a person is
+told what to do, `show` knows.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol, TypeVar
+
+import trio
+
+from mcp_stdio.config import OAuth
+from mcp_stdio.errors import RelayError, TimedOut
+from mcp_stdio.oauth.browser import open_page, printed
+from mcp_stdio.oauth.callback import Callback, listen
+from mcp_stdio.oauth.commands import (
+    Command,
+    Fetch,
+    Fetched,
+    Flow,
+    Keep,
+    Listen,
+    Now,
+    ShowCode,
+    Visit,
+    Wait,
+)
+from mcp_stdio.oauth.record import Record
+
+T = TypeVar("T")
+
+Paste = Callable[[str], Awaitable[Mapping[str, str]]]
+"""Waits until a person has pasted the redirect with this state; its parameters."""
+
+
+class Show(Protocol):
+    """Tells a person what to do."""
+
+    def page(self, url: str, *, is_opened: bool) -> None:
+        """A page has to be visited; with `is_opened` a browser is being sent there."""
+        ...
+
+    def code(self, url: str, code: str, complete_url: str | None) -> None:
+        """A code has to be typed at `url`; `complete_url` holds it already."""
+        ...
+
+
+class Performer:
+    """Performs the flows of one sign-in.
+
+    `fetch` gets responses, `keep` puts a record where it outlives the flow, `show` speaks to a
+    person. With `paste`, the redirect may come from there as well.
+    """
+
+    def __init__(
+        self,
+        oauth: OAuth,
+        *,
+        fetch: Callable[[Fetch], Awaitable[Fetched]],
+        keep: Callable[[Record], None],
+        show: Show,
+        paste: Paste | None = None,
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        self._oauth = oauth
+        self._fetch = fetch
+        self._keep = keep
+        self._show = show
+        self._paste = paste
+        self._environ = environ
+
+    async def perform(self, flow: Flow[T]) -> T:
+        """Run the flow to its end and return what it returns. Raises what it raises."""
+        performance = _Performance(self)
+        answer: Any = None
+        failure: RelayError | None = None
+        try:
+            while True:
+                try:
+                    command = flow.send(answer) if failure is None else flow.throw(failure)
+                except StopIteration as end:
+                    value: T = end.value
+                    return value
+                answer = failure = None
+                try:
+                    answer = await performance.do(command)
+                except RelayError as exc:
+                    failure = exc
+        finally:
+            flow.close()
+            with trio.CancelScope(shield=True):
+                await performance.aclose()
+
+
+class _Performance:
+    """What is open while one flow is performed."""
+
+    def __init__(self, performer: Performer) -> None:
+        self._by = performer
+        self._callback: Callback | None = None
+
+    async def do(self, command: Command) -> Any:
+        match command:
+            case Fetch():
+                return await self._by._fetch(command)
+            case Listen(port):
+                await self.aclose()
+                self._callback = await listen(port)
+                return self._callback.redirect_uri
+            case Visit(url, state):
+                return await self._visit(url, state)
+            case ShowCode(url, code, complete_url):
+                self._by._show.code(url, code, complete_url)
+            case Wait(seconds):
+                await trio.sleep(seconds)
+            case Now():
+                return time.time()
+            case Keep(record):
+                self._by._keep(record)
+        return None
+
+    async def aclose(self) -> None:
+        if self._callback is not None:
+            callback, self._callback = self._callback, None
+            await callback.aclose()
+
+    async def _visit(self, url: str, state: str) -> Mapping[str, str]:
+        assert self._callback is not None
+        oauth, page = self._by._oauth, printed(url)
+        answers: list[Mapping[str, str]] = []
+        with trio.move_on_after(oauth.timeout):
+            async with trio.open_nursery() as nursery:
+
+                async def take(wait: Paste) -> None:
+                    answers.append(await wait(state))
+                    nursery.cancel_scope.cancel()
+
+                nursery.start_soon(take, self._callback.redirected)
+                if self._by._paste is not None:
+                    nursery.start_soon(take, self._by._paste)
+                self._by._show.page(page, is_opened=oauth.opens_browser)
+                if oauth.opens_browser:
+                    await open_page(page, nursery, environ=self._by._environ)
+        if not answers:
+            raise TimedOut(
+                f"nobody has signed in within {oauth.timeout:g} s",
+                hint="`--oauth-timeout` sets how long a sign-in may take",
+            )
+        return answers[0]
