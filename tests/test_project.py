@@ -70,7 +70,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sleep": set(),
     "last_words": {"errors", "jsonrpc", "spec"},
     # top
-    "era": {"errors", "jsonrpc", "log", "retry", "spec", "splice", "upstream"},
+    "era": {"errors", "jsonrpc", "last_words", "log", "retry", "spec", "splice", "upstream"},
     "assembly": {
         "bridge",
         "config",
