@@ -72,8 +72,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sleep": set(),
     "last_words": {"errors", "jsonrpc", "spec"},
     # top
-    "era": {"errors", "jsonrpc", "log", "retry", "spec", "splice", "upstream"},
-    "stand_in": {"era", "errors", "jsonrpc", "spec", "upstream"},
+    "era": {"errors", "jsonrpc", "last_words", "log", "retry", "spec", "splice", "upstream"},
     "assembly": {
         "bridge",
         "config",

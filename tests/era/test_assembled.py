@@ -5,6 +5,7 @@ The matrix of eras (protocol.md 2.1, D-A to D-E, D-1) and the sequences real cli
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -414,7 +415,78 @@ async def test_an_accident_decides_no_era(
             assert "result" in (await asked(client, LIST)).answer
 
 
+@pytest.mark.parametrize("status", [403, 429, 500, 503])
+async def test_an_error_of_an_accident_decides_no_era_either(
+    autojump_clock: MockClock, status: int
+) -> None:
+    """D-D: also with a JSON-RPC error in its body."""
+    server = DualServer(**{DISCOVER: lambda seen: error(seen, -32603, "hiccup", status)})
+    async with relayed(server) as client:
+        called = await asked(client, CALL, params(name="x"))
+        assert called.failure is not None
+        assert "hiccup" in str(called.failure)
+        assert "relay-" not in str(called.failure)
+        assert CALL not in posts(server)
+        server.rules.clear()
+        assert (await asked(client, CALL, params(name="x"))).result["by"] == "modern"
+
+
+@pytest.mark.parametrize("settings", [{}, {"protocol_era": "modern"}])
+@pytest.mark.parametrize("status, code", [(500, -32603), (403, -32000), (400, -32021)])
+async def test_what_a_bridged_handshake_is_told_comes_under_its_own_id(
+    autojump_clock: MockClock, status: int, code: int, settings: dict[str, Any]
+) -> None:
+    """S-6, T-15, B-32: the server's error to our own discover, with code and data."""
+    server = ModernServer()
+    server.rules[DISCOVER] = lambda seen: error(seen, code, "hiccup", status)
+    async with relayed(server, **settings) as client:
+        await client.done(opening := client.ask("initialize", INITIALIZE, id=0))
+        if settings or code == -32021:
+            assert opening.answer["id"] == 0
+            assert opening.answer["error"]["code"] == code
+        else:  # nothing is proven: the first answer counts
+            assert opening.answer["error"]["code"] == -32022
+        server.rules.clear()
+        await client.shake_hands()
+        server.rules[DISCOVER] = lambda seen: error(seen, code, "hiccup", status)
+        await client.done(again := client.ask("initialize", INITIALIZE, id="again"))
+        assert again.answer["id"] == "again"
+        assert "error" in again.answer
+
+
+async def test_a_modern_server_that_answers_no_discover(autojump_clock: MockClock) -> None:
+    """It says what it is when it meets the handshake that is tried instead (D-D)."""
+    server = ModernServer(**{DISCOVER: Reply(before=[FOREVER])})
+    unsupported = {"supported": ["2026-07-28"], "requested": "2025-11-25"}
+
+    def refuse(seen: Seen) -> Reply:
+        body = {"code": -32022, "message": "Unsupported protocol version", "data": unsupported}
+        return Reply(400, [json.dumps({"jsonrpc": "2.0", "id": seen.id, "error": body}).encode()])
+
+    server.rules["initialize"] = refuse
+    async with relayed(server) as client:
+        called = await asked(client, CALL, params(name="x"))
+        assert called.result["by"] == "modern"
+        assert called.took == 10
+
+
 # Eras that change
+
+
+async def test_a_listen_stream_ends_when_the_way_to_the_server_changes(
+    autojump_clock: MockClock,
+) -> None:
+    server = LegacyServer()
+    async with relayed(server) as client:
+        await asked(client, LIST, params())
+        listen = client.ask(LISTEN, params(notifications={"toolsListChanged": True}), id="l")
+        await wait_all_tasks_blocked()
+        server.__class__ = ModernServer  # type: ignore[assignment]
+        server.forget()
+        assert (await asked(client, LIST, params())).result["by"] == "modern"
+        await client.done(listen)
+        assert listen.result["resultType"] == "complete"
+        assert [each.method for each in listen.emitted][-2:] == ["", "notifications/cancelled"]
 
 
 async def test_a_server_that_becomes_modern_under_a_session(autojump_clock: MockClock) -> None:

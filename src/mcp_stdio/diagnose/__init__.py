@@ -11,13 +11,14 @@ import json
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import trio
 
 from mcp_stdio import __version__, log, spec
-from mcp_stdio.assembly import connect
+from mcp_stdio.assembly import Access
 from mcp_stdio.config import Config
 from mcp_stdio.diagnose.observed import Observed, Unreached
 from mcp_stdio.diagnose.peer import Facts, Peer
@@ -35,19 +36,39 @@ def run(config: Config, *, as_json: bool) -> int:
     """Test the connection; prints to stderr, or one object to stdout. Returns the exit code."""
     if not as_json:
         _tell(f"mcp-stdio {__version__} tests {config.url}")
-    lane = connect(config)
+    if config.oauth is not None:  # a person waits here, and may sign in meanwhile
+        patient = replace(config.oauth, start_wait=config.oauth.timeout)
+        config = replace(config, oauth=patient)
+    access = Access(config)
     is_proxied = names_proxy(os.environ, sys.platform)
     narrate = _ignore if as_json else _narrate
-    report = trio.run(partial(examine, config, lane, narrate, is_proxied=is_proxied))
+    report = trio.run(
+        partial(
+            examine,
+            config,
+            access.client,
+            narrate,
+            is_proxied=is_proxied,
+            attend=access.attend,
+        )
+    )
     if as_json:
         print(json.dumps(as_object(report)))
     return report.exit_code
 
 
 async def examine(
-    config: Config, lane: Lane, narrate: Callable[[Stage], None], *, is_proxied: bool = False
+    config: Config,
+    lane: Lane,
+    narrate: Callable[[Stage], None],
+    *,
+    is_proxied: bool = False,
+    attend: Callable[[trio.Nursery], None] | None = None,
 ) -> Report:
-    """Walk the stages until one fails; closes `lane`."""
+    """Walk the stages until one fails; closes `lane`.
+
+    `attend` starts what signing in takes.
+    """
     report = Report(config.url, narrate)
     begun = trio.current_time()
 
@@ -58,6 +79,8 @@ async def examine(
     client = Observed(lane, is_proxied=is_proxied, on_sent=connected)
     try:
         async with trio.open_nursery() as nursery:
+            if attend is not None:
+                attend(nursery)
             nursery.start_soon(client.prepare, Url.parse(config.url))
             peer = Peer(config, client, nursery)
             await _stage("initialize", partial(_introduce, peer), client, report)

@@ -91,7 +91,7 @@ async def _contradiction(message: Message, call: Call, served: Served) -> Outcom
 
     async def take(incoming: Message) -> None:
         nonlocal outcome
-        if incoming.is_response and evidence.contradicts(served.verdict, incoming):
+        if incoming.is_response and evidence.contradicts(served.verdict, message, incoming):
             outcome = incoming
         else:
             await call.emit(incoming)
@@ -99,7 +99,7 @@ async def _contradiction(message: Message, call: Call, served: Served) -> Outcom
     try:
         await served.upstream.send(message, call.emitting(take))
     except RelayError as failure:
-        if not evidence.contradicts(served.verdict, failure):
+        if not evidence.contradicts(served.verdict, message, failure):
             raise
         return failure
     return outcome

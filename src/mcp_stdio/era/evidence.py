@@ -100,12 +100,19 @@ def may_be_http_sse(failure: RelayError) -> bool:
     return False
 
 
-def contradicts(verdict: Verdict, failure: Outcome) -> bool:
-    """Whether a failed request lets doubt that the server is of this era (D-E)."""
+def contradicts(verdict: Verdict, request: Message, failure: Outcome) -> bool:
+    """Whether what came of a request lets doubt that the server is of this era (D-E).
+
+    Servers with sessions may know -32020 and -32021 as well: they want their headers, or a
+    capability, and say no more than that.
+    """
     error = failure.error if isinstance(failure, Message) else None
     match verdict:
         case Verdict.LEGACY if error is not None:
-            return code_of(error) in MODERN_ERRORS
+            wants_headers = request.method == spec.CALL_TOOL
+            return is_about_version(failure) or (
+                code_of(error) == spec.HEADER_MISMATCH and not wants_headers
+            )
         case Verdict.LEGACY:
             return isinstance(failure, HandshakeRefused)
         case Verdict.MODERN if error is not None:
@@ -113,6 +120,14 @@ def contradicts(verdict: Verdict, failure: Outcome) -> bool:
         case Verdict.MODERN:
             return is_refusal_without_answer(failure)
     return False
+
+
+def is_about_version(outcome: Outcome) -> bool:
+    """Whether an answer says that the server speaks modern revisions, and not the one it met."""
+    error = outcome.error if isinstance(outcome, Message) else None
+    if error is None or of_error(error) is Verdict.LEGACY:
+        return False
+    return _supported(error) is not None or code_of(error) == spec.UNSUPPORTED_VERSION
 
 
 def is_refusal_without_answer(failure: Outcome) -> bool:

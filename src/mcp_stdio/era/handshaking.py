@@ -11,8 +11,9 @@ kept, and played again before the next message. What an answer proves is decided
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import trio
 
@@ -22,9 +23,10 @@ from mcp_stdio.era.doubt import Doubt, Served
 from mcp_stdio.era.evidence import Outcome, Verdict
 from mcp_stdio.errors import BadAnswer, RelayError, quote
 from mcp_stdio.jsonrpc import Message
-from mcp_stdio.upstream import Call, Emit, ask, own_call
+from mcp_stdio.upstream import Call, Emit, Upstream, ask, own_call
 from mcp_stdio.upstream.refusal import HttpRefusal
 from mcp_stdio.upstream.renewal import Renewal
+from mcp_stdio.upstream.standing import Standing
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +53,8 @@ class Handshaking:
         self._initialize: Message | None = None  # the client's own
         self._settled = trio.Event()  # no `initialize` of the client is under way
         self._settled.set()
+        self._standing = Standing()
+        self._told: Mapping[str, Any] = {}  # the capabilities that the client knows of
         self._replay = Renewal(nursery, self._play_again, "open the connection to the server")
         self._doubt = Doubt(nursery, self._look_anew)
 
@@ -90,6 +94,8 @@ class Handshaking:
             return
         await self._settled.wait()
         if message.is_request:
+            if self._standing.concerns(message):
+                call = call.emitting(self._standing.noting(message, call.emit))
             await self._doubt.send(message, call, partial(self._current, call))
         else:
             await self._send_unanswered(message, call)
@@ -110,12 +116,13 @@ class Handshaking:
     async def _begin(self, message: Message, call: Call) -> None:
         call.turn.over()
         self._initialize = message
+        self._standing.clear()
         self._settled = settled = trio.Event()
         try:
-            outcome = await self._try(self._in_order(), message, call)
-            if isinstance(outcome, RelayError):
-                raise outcome
-            await call.emit(outcome)
+            answer = _answer(await self._try(self._in_order(), message, call), message)
+            capabilities = answer.result.get("capabilities")
+            self._told = capabilities if isinstance(capabilities, dict) else {}
+            await call.emit(answer)
         finally:
             settled.set()
 
@@ -157,8 +164,7 @@ class Handshaking:
                 break
             log.info("`initialize` was refused by way of %s", candidate.name)
         assert first is not None
-        answer = first.answer if isinstance(first, HttpRefusal) else None
-        return first if answer is None else answer
+        return first
 
     # Everything else
 
@@ -190,17 +196,37 @@ class Handshaking:
 
     async def _play_again(self) -> None:
         """Offer the client's `initialize` anew: nobody has accepted it yet."""
-        outcome = await self._offer(self._candidates)
-        if isinstance(outcome, RelayError):
-            raise outcome
-        if outcome.error is not None:
-            text = quote(str(outcome.error.get("message", "")))
+        assert self._initialize is not None
+        answer = _answer(await self._offer(self._candidates), self._initialize)
+        if answer.error is not None:
+            text = quote(str(answer.error.get("message", "")))
             raise BadAnswer(f"the server refuses `initialize`: {text}")
 
     async def _look_anew(self, reason: Outcome) -> None:
         """Offer the client's `initialize` to those who do not serve it."""
-        others = [each for each in self._candidates if each is not self._accepted]
+        accepted = self._accepted
+        others = [each for each in self._candidates if each is not accepted]
         await self._offer(others, reason)
+        if self._accepted is not None and self._accepted is not accepted:
+            await self._carry_over(self._accepted.upstream)
+
+    async def _carry_over(self, upstream: Upstream) -> None:
+        """Have what was in force with the old way in force with the new one, and nothing missed."""
+        own = own_call(self._emit)
+        for request in self._standing:
+            try:
+                response = await ask(upstream, request.with_id(next(self._ids)), own)
+            except RelayError as exc:
+                log.warning("`%s` could not be carried over: %s", request.method, exc)
+            else:
+                if response is None or response.error is not None:
+                    log.warning("the server does not take `%s` any more", request.method)
+        for name, method in spec.LIST_CHANGES.values():
+            capability = self._told.get(name)
+            if isinstance(capability, dict) and capability.get("listChanged") is True:
+                await self._emit(jsonrpc.notification(method))
+        for uri in self._standing.uris:
+            await self._emit(jsonrpc.notification(spec.RESOURCE_UPDATED, {"uri": uri}))
 
     async def _offer(
         self, candidates: Sequence[Candidate], first: Outcome | None = None
@@ -213,6 +239,18 @@ class Handshaking:
             assert self._accepted is not None
             await self._accepted.upstream.send(jsonrpc.notification(spec.INITIALIZED), own)
         return outcome
+
+
+def _answer(outcome: Outcome, request: Message) -> Message:
+    """What came of an `initialize` as the response to `request`. Raises RelayError for failures."""
+    answer: Outcome | None = outcome
+    if isinstance(outcome, HttpRefusal):
+        answer = outcome.answer
+    if answer is None or isinstance(answer, RelayError):
+        assert isinstance(outcome, RelayError)
+        raise outcome
+    assert request.id is not None
+    return answer if jsonrpc.same_id(answer.id, request.id) else answer.with_id(request.id)
 
 
 async def _outcome(candidate: Candidate, message: Message, call: Call) -> Outcome:

@@ -27,7 +27,7 @@ from mcp_stdio.http import Exchange, Head, Lane, Request
 from mcp_stdio.http.body import read_beginning, read_body
 from mcp_stdio.http.url import Url
 from mcp_stdio.jsonrpc import Message, NotAMessage
-from mcp_stdio.spec import EVENT_STREAM, JSON, SAFE_METHODS
+from mcp_stdio.spec import EVENT_STREAM, JSON, LISTEN, SAFE_METHODS
 from mcp_stdio.upstream import Call
 from mcp_stdio.upstream.link import Link, LinkLost
 from mcp_stdio.upstream.patience import Patience
@@ -117,7 +117,9 @@ class _Inquiry:
         self._was_sent = False
 
     async def run(self) -> None:
-        retries = retry.Retries(is_safe=self._message.method in SAFE_METHODS)
+        # Whoever listens has a pace of his own.
+        is_safe = self._message.method in SAFE_METHODS and self._message.method != LISTEN
+        retries = retry.Retries(is_safe=is_safe)
         self._link.opened(self._sent, self._call, self._patience)
         try:
             while True:
