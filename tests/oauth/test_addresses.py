@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_stdio.oauth.addresses import EVERYWHERE, Kind, acceptable, kind
+from mcp_stdio.oauth.addresses import EVERYWHERE, Kind, acceptable, kind, literal
 
 PUBLIC, PRIVATE, LOOPBACK = Kind.PUBLIC, Kind.PRIVATE, Kind.LOOPBACK
 LINK_LOCAL, NONE = Kind.LINK_LOCAL, Kind.NONE
@@ -58,6 +58,26 @@ LINK_LOCAL, NONE = Kind.LINK_LOCAL, Kind.NONE
 )
 def test_what_an_address_leads_to(address: str, expected: Kind) -> None:
     assert kind(address) is expected
+
+
+@pytest.mark.parametrize(
+    "host, expected",
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        ("127.1", "127.0.0.1"),
+        ("2130706433", "127.0.0.1"),
+        ("0x7f000001", "127.0.0.1"),
+        ("0x7f.0.0.1", "127.0.0.1"),
+        ("0177.0.0.1", "127.0.0.1"),
+        ("::1", "::1"),
+        ("as.example", None),
+        ("localhost", None),
+        ("1.example", None),
+        ("1.2.3.4.5", None),
+    ],
+)
+def test_which_hosts_are_addresses(host: str, expected: str | None) -> None:
+    assert literal(host) == expected
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import AsyncIterator
 
 import pytest
@@ -106,6 +107,7 @@ async def test_an_error_is_taken_too_and_said_plainly(waiting: Waiting) -> None:
     assert waiting.found == {"error": "access_denied", "state": STATE}
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only there all of 127/8 is this machine")
 async def test_it_listens_on_loopback_only(callback: Callback) -> None:
     assert callback.redirect_uri.startswith("http://127.0.0.1:")
     assert callback.redirect_uri.endswith("/callback")
@@ -257,7 +259,7 @@ async def test_the_oldest_of_too_many_connections_gives_way(waiting: Waiting) ->
         await trio.open_tcp_stream("127.0.0.1", waiting.url.port)
         for _ in range(MAX_CONNECTIONS + 1)
     ]
-    with trio.fail_after(LIMIT):
+    with trio.fail_after(PATIENCE / 2):
         assert await silent[0].receive_some() == b""
     for stream in silent:
         await trio.aclose_forcefully(stream)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from socket import inet_aton
 
 _NAT64 = IPv6Network("64:ff9b::/96")
 
@@ -50,6 +51,21 @@ def kind(address: str) -> Kind:
     if not ip.is_global or (isinstance(ip, IPv6Address) and ip.is_site_local):
         return Kind.PRIVATE
     return Kind.PUBLIC
+
+
+def literal(host: str) -> str | None:
+    """The address that a host in a URL is by itself, None for a name.
+
+    With the old spellings of IPv4 (`127.1`, `0x7f000001`), which resolvers still understand.
+    """
+    try:
+        return str(ip_address(host))
+    except ValueError:
+        pass
+    try:
+        return str(ip_address(inet_aton(host)))
+    except OSError:
+        return None
 
 
 def acceptable(server: Iterable[str]) -> frozenset[Kind]:

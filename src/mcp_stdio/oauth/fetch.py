@@ -17,7 +17,6 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from ipaddress import ip_address
 
 import trio
 
@@ -118,12 +117,8 @@ class Fetcher:
 
     def _judge(self, url: Url) -> None:
         """Refuse what the URL alone shows to lead to the wrong place."""
-        address = _LOCAL if url.is_loopback and ":" not in url.host else url.host
-        try:
-            ip_address(address)
-        except ValueError:
-            return
-        if not self._accepts(address):
+        address = addresses.literal(url.host) or (_LOCAL if url.is_loopback else None)
+        if address is not None and not self._accepts(address):
             raise NoAcceptableAddress(url, address)
 
     def _accepts(self, address: str) -> bool:
