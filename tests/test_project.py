@@ -81,7 +81,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         "http",
         "jsonrpc",
         "mirroring",
+        "oauth",
         "shaping",
+        "stand_in",
         "upstream",
     },
     "relay": {

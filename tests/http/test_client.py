@@ -122,6 +122,7 @@ class Renewing:
         self.token = 1
         self.is_ready = True
         self.refused: list[tuple[str, int]] = []
+        self.good: list[str] = []
         self._can_renew = can_renew
 
     async def headers(self) -> tuple[tuple[str, str], ...]:
@@ -134,6 +135,9 @@ class Renewing:
         self.token += 1
         return self._can_renew
 
+    def accepted(self, request: Request) -> None:
+        self.good.append(dict(request.headers)["Authorization"])
+
 
 @pytest.mark.parametrize("status", [401, 403])
 async def test_a_renewed_credential_replays_the_request_once(status: int) -> None:
@@ -141,6 +145,7 @@ async def test_a_renewed_credential_replays_the_request_once(status: int) -> Non
     authorizer = Renewing()
     assert (await head_of(Client(lane, origin=URL.origin, authorizer=authorizer))).status == 200
     assert [lane.headers(i)["authorization"] for i in (0, 1)] == ["Bearer 1", "Bearer 2"]
+    assert authorizer.good == ["Bearer 2"]
     assert authorizer.refused == [("Bearer 1", status)]
     assert lane.requests[1].body == b"{}"
     assert lane.open_exchanges == 0

@@ -35,6 +35,9 @@ from mcp_stdio.oauth.record import Record
 
 T = TypeVar("T")
 
+SECRETS = frozenset({"MCP_BEARER_TOKEN", "MCP_OAUTH_CLIENT_SECRET"})
+"""Variables of the environment that no program we start gets to see."""
+
 Paste = Callable[[str], Awaitable[Mapping[str, str]]]
 """Waits until a person has pasted the redirect with this state; its parameters."""
 
@@ -73,7 +76,8 @@ class Performer:
         self._keep = keep
         self._show = show
         self._paste = paste
-        self._environ = environ
+        # A browser, and all that it starts, has no business with the user's tokens.
+        self._environ = {key: value for key, value in environ.items() if key not in SECRETS}
 
     async def perform(self, flow: Flow[T]) -> T:
         """Run the flow to its end and return what it returns. Raises what it raises."""
