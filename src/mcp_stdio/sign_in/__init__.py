@@ -18,26 +18,15 @@ import trio
 
 from mcp_stdio import log
 from mcp_stdio.config import Config, OAuth
-from mcp_stdio.errors import RelayError, StoreFailure, UsageFailure
+from mcp_stdio.errors import RelayError, StoreFailure
 from mcp_stdio.http.url import Url
 from mcp_stdio.oauth.record import Record
 from mcp_stdio.oauth.store import Entry, Store, default_directory
 from mcp_stdio.sign_in.account import Account, as_object, as_text, shown
+from mcp_stdio.sign_in.by_hand import obtain, revoke
 
 Obtain = Callable[[Config, Entry], Awaitable[Record]]
 Revoke = Callable[[Config, Record], Awaitable[None]]
-
-
-async def obtain(config: Config, entry: Entry) -> Record:
-    """Sign in as the relay would, and keep what came of it in the entry. Raises RelayError."""
-    raise UsageFailure(
-        "signing in is not available yet",
-        hint="give a token through `MCP_BEARER_TOKEN`, if the server knows tokens",
-    )
-
-
-async def revoke(config: Config, record: Record) -> None:
-    """Tell the authorization server to forget the tokens, where it offers that."""
 
 
 def login(

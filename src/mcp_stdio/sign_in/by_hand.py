@@ -1,0 +1,142 @@
+"""A sign-in by hand: the same story as the relay's, told to whoever sits at the terminal.
+
+Asks the server first, as the relay would, so that its challenge names scope and metadata; one that
+answers without a challenge is taken at the word of its well-known metadata. On a terminal the
+page's redirect may be pasted as well, for a browser on another machine. Knows no store but the
+entry it is given.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+
+import trio
+
+from mcp_stdio import __version__, jsonrpc, log, spec
+from mcp_stdio.config import Config
+from mcp_stdio.errors import TimedOut
+from mcp_stdio.http import Request
+from mcp_stdio.http.authorizer import Fixed
+from mcp_stdio.http.client import open_client
+from mcp_stdio.http.url import Url
+from mcp_stdio.oauth import challenge as challenges
+from mcp_stdio.oauth import login, redirect
+from mcp_stdio.oauth.challenge import Challenge
+from mcp_stdio.oauth.commands import Flow
+from mcp_stdio.oauth.fetch import Fetcher
+from mcp_stdio.oauth.performer import Paste, Performer, T
+from mcp_stdio.oauth.record import Record
+from mcp_stdio.oauth.store import Entry
+from mcp_stdio.stdio import Input
+from mcp_stdio.upstream.refusal import refusal
+
+MAX_PASTED = 64 * 1024
+"""Bytes of a pasted line; terminals cut it off long before."""
+
+PATIENCE = 30.0
+"""Seconds for the server to say what it wants."""
+
+
+async def obtain(config: Config, entry: Entry) -> Record:
+    """Sign in, and keep what came of it in the entry. Raises RelayError."""
+    assert config.oauth is not None
+    challenge = await asked(config)
+    async with entry.locked():
+        known = entry.read() or Record(
+            server_url=entry.server_url, client_id=entry.client_id, profile=entry.profile
+        )
+        flow = login.sign_in(config.oauth, entry.server_url, challenge, known)
+        record = await _perform(config, entry, flow, paste=_paste if sys.stdin.isatty() else None)
+        entry.write(record)
+        return record
+
+
+async def revoke(config: Config, entry: Entry, record: Record) -> None:
+    """Tell the authorization server to forget the tokens, where it offers that."""
+    assert config.oauth is not None
+    await _perform(config, entry, login.revoke(config.oauth, record))
+
+
+async def asked(config: Config) -> Challenge | None:
+    """The challenge with which the server answers somebody it does not know, None without one.
+
+    Raises RelayError where there is no server that one could sign in at.
+    """
+    client = open_client(config, authorizer=Fixed(config.headers))
+    about = {"name": "mcp-stdio", "version": __version__}
+    params = {"protocolVersion": spec.R4, "capabilities": {}, "clientInfo": about}
+    message = jsonrpc.request("login", spec.INITIALIZE, params)
+    url = Url.parse(config.url)
+    request = Request("POST", url, spec.POST_HEADERS, message.raw, is_replayable=True)
+    try:
+        with trio.move_on_after(PATIENCE):
+            exchange = await client.send(request)
+            try:
+                head = await exchange.head()
+                if head.status == 401:
+                    return challenges.parse(head.headers.get_all("www-authenticate"))
+                if head.status in (404, 405) or head.status >= 500:
+                    raise await refusal(exchange, head, None)
+                return None
+            finally:
+                await exchange.aclose()
+        raise TimedOut(f"the server said nothing for {PATIENCE:g} s")
+    finally:
+        await client.aclose()
+
+
+class _Narrator:
+    """Tells the person at the terminal what to do."""
+
+    def __init__(self, *, may_paste: bool) -> None:
+        self._may_paste = may_paste
+
+    def page(self, url: str, *, is_opened: bool) -> None:
+        """A page has to be visited."""
+        _tell(f"{'opening' if is_opened else 'open'} this page to sign in:\n\n    {url}\n")
+        if self._may_paste:
+            _tell("or paste here where the browser was sent in the end, and press Enter:")
+
+    def code(self, url: str, code: str, complete_url: str | None) -> None:
+        """A code has to be typed."""
+        _tell(
+            f"open this page:\n\n    {complete_url or url}\n\nand confirm the code:\n\n    {code}\n"
+        )
+
+
+async def _perform(config: Config, entry: Entry, flow: Flow[T], *, paste: Paste | None = None) -> T:
+    assert config.oauth is not None
+    fetcher = Fetcher(config)
+    try:
+        performer = Performer(
+            config.oauth,
+            fetch=fetcher.fetch,
+            keep=entry.write,
+            show=_Narrator(may_paste=paste is not None),
+            paste=paste,
+        )
+        return await performer.perform(flow)
+    finally:
+        with trio.CancelScope(shield=True):
+            await fetcher.aclose()
+
+
+async def _paste(state: str) -> Mapping[str, str]:
+    async for line in Input(sys.stdin.fileno(), MAX_PASTED):
+        if not isinstance(line, bytes) or not line.strip():
+            continue
+        try:
+            found = redirect.pasted(line.decode(errors="replace"))
+        except ValueError as exc:
+            _tell(f"that cannot be used: {exc}; paste the whole address")
+            continue
+        if redirect.is_awaited(found, state):
+            return found
+        _tell("that is the answer to another sign-in; paste the address of this one")
+    await trio.sleep_forever()  # the terminal is gone; the browser may still come back
+    raise AssertionError
+
+
+def _tell(text: str) -> None:
+    print(log.redact(text), file=sys.stderr, flush=True)
