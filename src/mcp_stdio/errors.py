@@ -13,6 +13,7 @@ what is the client's own fault has JSON-RPC's code for that.
     ├── ConnectionLost    E-2   the network; the server may have acted
     ├── TimedOut          E-3   the server stayed silent, or the call took too long
     ├── AuthorizationFailed E-4 the credential
+    │   └── SignInPending       a person has to sign in first
     ├── BadAnswer         E-5   the server's answer cannot be understood
     │   ├── Refused             an HTTP error status without a JSON-RPC answer
     │   └── TooLarge            a message over the size limit
@@ -119,6 +120,18 @@ class AuthorizationFailed(RelayError):
     code = -33004
     kind = "authorization"
     exit_code = 5
+
+
+class SignInPending(AuthorizationFailed):
+    """A person has to sign in, at `url`, and has not done so yet (E-4)."""
+
+    retryable = True
+
+    def __init__(self, url: str) -> None:
+        # The URL comes last: what makes links of URLs often takes the comma behind one along.
+        text = f"sign in, then try again: {url}"
+        super().__init__(f"nobody has signed in yet; {text}", hint=text)
+        self.url = url
 
 
 class BadAnswer(RelayError):

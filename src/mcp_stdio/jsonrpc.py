@@ -16,7 +16,7 @@ from enum import Enum
 from typing import Any
 
 from mcp_stdio import splice
-from mcp_stdio.errors import RelayError, TooDeep
+from mcp_stdio.errors import RelayError, SignInPending, TooDeep
 from mcp_stdio.redaction import redact
 from mcp_stdio.splice import PATIENT_DECODER, STRICT_DECODER
 
@@ -196,13 +196,15 @@ def error(id: Id | None, code: int, text: str, data: Mapping[str, Any] | None = 
 
 def failure(id: Id, cause: RelayError) -> Message:
     """The answer to a request that ended in one of our errors (E-1 to E-7), without secrets."""
+    # The place to sign in is its query, and neither that nor the words around it are secret.
+    made_fit = str if isinstance(cause, SignInPending) else redact
     data: dict[str, Any] = {"origin": "mcp-stdio", "kind": cause.kind}
     if cause.status is not None:
         data["status"] = cause.status
     if cause.hint is not None:
-        data["hint"] = redact(cause.hint)
+        data["hint"] = made_fit(cause.hint)
     data["retryable"] = cause.retryable
-    return error(id, cause.code, redact(str(cause)), data)
+    return error(id, cause.code, made_fit(str(cause)), data)
 
 
 def _load(raw: bytes) -> Any:

@@ -37,6 +37,15 @@ def test_each_failure_has_its_code(
     assert (str(raised), raised.hint, raised.status) == ("cause", "hint", 1)
 
 
+def test_a_sign_in_that_is_due_names_the_place() -> None:
+    pending = errors.SignInPending("http://host/authorize?state=s")
+    assert isinstance(pending, errors.AuthorizationFailed)
+    assert (pending.code, pending.kind, pending.retryable) == (-33004, "authorization", True)
+    for text in (str(pending), pending.hint):
+        assert text is not None
+        assert text.endswith("sign in, then try again: http://host/authorize?state=s")
+
+
 def test_codes_cannot_be_mistaken_for_the_servers() -> None:
     # JSON-RPC 2.0, section 5.1, reserves -32768 to -32000.
     assert not any(-32768 <= code <= -32000 for _, code, *_ in TREE)

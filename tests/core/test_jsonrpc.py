@@ -242,6 +242,14 @@ def test_a_failure_becomes_an_answer(
     }
 
 
+def test_the_place_to_sign_in_is_told_whole() -> None:
+    url = "https://host/authorize?client_id=c&code_challenge=abcdefghijklmnop&state=abcdefgh"
+    error = jsonrpc.failure(1, errors.SignInPending(url)).error
+    assert error is not None
+    assert url in error["message"]
+    assert url in error["data"]["hint"]
+
+
 def test_a_message_under_another_id() -> None:
     raw = b'{"jsonrpc":"2.0","method":"m","params":{"id":1.0},"id":1}'
     other = parse(raw).with_id("r-1")
