@@ -71,6 +71,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "last_words": {"errors", "jsonrpc", "spec"},
     # top
     "era": {"errors", "jsonrpc", "last_words", "log", "retry", "spec", "splice", "upstream"},
+    "stand_in": {"era", "errors", "jsonrpc", "spec", "upstream"},
     "assembly": {
         "bridge",
         "config",
