@@ -166,7 +166,6 @@ class StandIn:
         except SignInPending as pending:
             if self._opened is not opened:  # the client has begun anew meanwhile
                 raise
-            call.turn.over()
             log.info("nobody has signed in yet: answering in the server's place")
             self._interlude = _Interlude(message, self._nursery, self._shake_hands)
             self._wait(self._interlude, pending.url)
@@ -223,7 +222,6 @@ class StandIn:
 
     async def _answer(self, message: Message, call: Call, interlude: _Interlude) -> None:
         """Answer in the server's place; the handshake with it takes care of `initialized`."""
-        call.turn.over()
         method, id = message.method, message.id
         if method == spec.INITIALIZED or (message.is_request and method != spec.PING):
             interlude.has_begun.set()
