@@ -497,6 +497,35 @@ async def test_what_waits_for_its_turn_hears_of_a_new_beginning() -> None:
         assert listing.result == {"tools": []}
 
 
+async def test_a_client_slow_to_read_an_answer_holds_up_nothing_behind_it() -> None:
+    """P4."""
+
+    class Refusing(FakeUpstream):
+        async def send(self, message: Message, call: Call) -> None:
+            if message.id == 1:
+                raise SignInPending(PAGE)  # in turn
+            await super().send(message, call)
+
+    upstream = Refusing(initialize=ACCEPTED)
+    async with world(upstream) as here:
+        here.client.slowness = 1000
+        here.client.ask("initialize", INITIALIZE, id=1)
+        here.ask("server/discover")
+        await wait_all_tasks_blocked()
+        assert upstream.methods() == ["server/discover"]
+    upstream = Refusing(initialize=ACCEPTED)
+    async with world(upstream) as here:
+        await here.client.done(here.client.ask("initialize", INITIALIZE, id=1))
+        await here.client.done(here.client.tell(INITIALIZED))
+        here.client.slowness = 1000
+        here.ask("ping")
+        here.ask(CALL, {"name": "x"})
+        await here.sign_in_is_done()
+        here.ask("prompts/list")
+        await wait_all_tasks_blocked()
+        assert upstream.methods()[-1] == "prompts/list"
+
+
 async def test_nothing_comes_to_a_client_that_has_not_said_initialized(
     autojump_clock: MockClock,
 ) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -122,12 +121,8 @@ class StandIn:
             await self._upstream.send(message, call)
         else:
             # Messages that wait do so in a line of their own, and hold up none that need not.
-            read_turn, call = call.turn, replace(call, turn=self._held.take())
-            read_turn.over()
-            try:
+            with call.passing_to(self._held) as call:
                 await self._deliver(message, call)
-            finally:
-                call.turn.over()
 
     def refresh(self) -> None:
         """See `Upstream.refresh`."""
@@ -166,6 +161,7 @@ class StandIn:
         except SignInPending as pending:
             if self._opened is not opened:  # the client has begun anew meanwhile
                 raise
+            call.turn.over()
             log.info("nobody has signed in yet: answering in the server's place")
             self._interlude = _Interlude(message, self._nursery, self._shake_hands)
             self._wait(self._interlude, pending.url)
@@ -222,6 +218,7 @@ class StandIn:
 
     async def _answer(self, message: Message, call: Call, interlude: _Interlude) -> None:
         """Answer in the server's place; the handshake with it takes care of `initialized`."""
+        call.turn.over()
         method, id = message.method, message.id
         if method == spec.INITIALIZED or (message.is_request and method != spec.PING):
             interlude.has_begun.set()
