@@ -24,7 +24,7 @@ from mcp_stdio.errors import (
 )
 from mcp_stdio.jsonrpc import Message
 from mcp_stdio.stand_in import StandIn
-from mcp_stdio.upstream import Upstream
+from mcp_stdio.upstream import Call, Upstream
 from tests.era.fakes import FakeUpstream, Rule, Step
 from tests.upstream.fakes import (
     URL,
@@ -315,6 +315,18 @@ async def test_a_client_that_leaves_leaves_nothing_behind() -> None:
     assert (upstream.refreshed, upstream.closed) == (1, 1)
 
 
+async def test_a_client_that_leaves_ends_the_attempts_to_shake_hands(
+    autojump_clock: MockClock,
+) -> None:
+    async with world(pending_first(Unreachable("x"))) as here:
+        await here.shake_hands()
+        await here.sign_in_is_done()
+        assert here.nursery.child_tasks != frozenset()
+        await here.client.upstream.aclose()
+        await wait_all_tasks_blocked()
+        assert here.nursery.child_tasks == frozenset()
+
+
 # Somebody signs in
 
 
@@ -384,7 +396,7 @@ async def test_nothing_is_logged_of_a_server_that_is_as_promised(
 
 async def test_what_the_server_says_meanwhile_reaches_the_client() -> None:
     class Talking(FakeUpstream):
-        async def send(self, message: Message, call: Any) -> None:
+        async def send(self, message: Message, call: Call) -> None:
             if message.id == "own-1":
                 await call.emit(jsonrpc.notification("notifications/message", {"data": "hello"}))
                 await call.emit(jsonrpc.request(1, "ping"))
@@ -425,6 +437,93 @@ async def test_messages_wait_for_the_handshake_in_their_order() -> None:
         expected += [each.relayed.message for each in (note, last, late)]
         assert upstream.seen[3:] == expected
         assert calls[0].result == {}
+
+
+class Crowded(FakeUpstream):
+    """Has no connection for a call until there is `room`, and keeps the others behind it."""
+
+    def __init__(self, *answers: Step) -> None:
+        super().__init__("2025-06-18", initialize=in_turn(SignInPending(PAGE), *answers))
+        self.room = trio.Event()
+
+    async def send(self, message: Message, call: Call) -> None:
+        if message.method == CALL:
+            await call.turn.come()
+            await self.room.wait()
+        await super().send(message, call)
+
+
+async def test_nothing_overtakes_what_waits_for_its_turn() -> None:
+    """P4."""
+    upstream = Crowded(ACCEPTED)
+    async with world(upstream) as here:
+        await here.shake_hands()
+        proceed = trio.Event()
+        upstream.rules["initialize"] = [proceed, ACCEPTED]
+        await here.sign_in_is_done()
+        asked = [here.ask(CALL, {"name": "x"}), here.ask("tools/list")]
+        await wait_all_tasks_blocked()
+        proceed.set()
+        await wait_all_tasks_blocked()
+        asked.append(here.ask("prompts/list"))
+        await wait_all_tasks_blocked()
+        upstream.room.set()
+        await here.client.done(*asked)
+    assert upstream.seen[3:] == [each.relayed.message for each in asked]
+
+
+async def test_what_waits_for_its_turn_hears_of_a_new_beginning() -> None:
+    """Q-20."""
+    upstream = Crowded()
+    async with world(upstream) as here:
+        await here.shake_hands()
+        proceed = trio.Event()
+        upstream.rules["initialize"] = [proceed, ACCEPTED]
+        await here.sign_in_is_done()
+        call, listing = here.ask(CALL, {"name": "x"}), here.ask("tools/list")
+        await wait_all_tasks_blocked()
+        proceed.set()
+        await wait_all_tasks_blocked()
+        here.sign_in.begin_anew()
+        answers = trio.Event()
+        upstream.rules["initialize"] = [answers, SignInPending(PAGE)]
+        again = here.ask("initialize", INITIALIZE)
+        await wait_all_tasks_blocked()
+        upstream.room.set()
+        await here.client.done(call)
+        await wait_all_tasks_blocked()
+        answers.set()
+        await here.client.done(again, listing)
+        assert listing.result == {"tools": []}
+
+
+async def test_a_client_slow_to_read_an_answer_holds_up_nothing_behind_it() -> None:
+    """P4."""
+
+    class Refusing(FakeUpstream):
+        async def send(self, message: Message, call: Call) -> None:
+            if message.id == 1:
+                raise SignInPending(PAGE)  # in turn
+            await super().send(message, call)
+
+    upstream = Refusing(initialize=ACCEPTED)
+    async with world(upstream) as here:
+        here.client.slowness = 1000
+        here.client.ask("initialize", INITIALIZE, id=1)
+        here.ask("server/discover")
+        await wait_all_tasks_blocked()
+        assert upstream.methods() == ["server/discover"]
+    upstream = Refusing(initialize=ACCEPTED)
+    async with world(upstream) as here:
+        await here.client.done(here.client.ask("initialize", INITIALIZE, id=1))
+        await here.client.done(here.client.tell(INITIALIZED))
+        here.client.slowness = 1000
+        here.ask("ping")
+        here.ask(CALL, {"name": "x"})
+        await here.sign_in_is_done()
+        here.ask("prompts/list")
+        await wait_all_tasks_blocked()
+        assert upstream.methods()[-1] == "prompts/list"
 
 
 async def test_nothing_comes_to_a_client_that_has_not_said_initialized(
@@ -636,6 +735,49 @@ async def test_of_two_initialize_at_once_the_later_one_counts() -> None:
         await here.answer(CALL, {"name": "x"})
     assert upstream.methods()[2:] == [INITIALIZED, CALL]
     assert here.sign_in.asked == 0
+
+
+@pytest.mark.parametrize("attempt", range(20))
+async def test_a_handshake_about_to_begin_gives_way_to_a_second_initialize(attempt: int) -> None:
+    """Q-20; ready tasks run in random order, so it is tried often."""
+    upstream = pending_first()
+    async with world(upstream) as here:
+        await here.shake_hands()
+        here.sign_in.fail(AuthorizationFailed("the window was closed"))
+        await wait_all_tasks_blocked()
+        call, again = here.ask(CALL, {"name": "x"}), here.ask("initialize", INITIALIZE)
+        await here.client.done(call, again)
+        assert again.result == ACCEPTED
+        openings = [each.id for each in upstream.seen if each.method == "initialize"]
+        assert openings[-1] == again.relayed.message.id
+        assert INITIALIZED not in upstream.methods()
+
+
+@pytest.mark.parametrize("attempt", range(20))
+async def test_no_sign_in_is_waited_for_that_a_second_initialize_needs_not(attempt: int) -> None:
+    """Q-20; ready tasks run in random order, so it is tried often."""
+    proceed = trio.Event()
+
+    class Late(FakeUpstream):
+        async def send(self, message: Message, call: Call) -> None:
+            if message.id == "own-1":
+                await proceed.wait()
+                raise SignInPending(PAGE)
+            await super().send(message, call)
+
+    upstream = Late(initialize=in_turn(SignInPending(PAGE), ACCEPTED))
+    async with world(upstream) as here:
+        await here.shake_hands()
+        await here.sign_in_is_done()
+        here.sign_in.begin_anew()
+        again = here.ask("initialize", INITIALIZE)
+        for _ in range(attempt % 3):
+            await trio.lowlevel.checkpoint()
+        proceed.set()
+        await here.client.done(again)
+        await wait_all_tasks_blocked()
+        assert again.result == ACCEPTED
+        assert here.sign_in.waiting == 0
 
 
 # With all the rest behind it

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -122,12 +121,8 @@ class StandIn:
             await self._upstream.send(message, call)
         else:
             # Messages that wait do so in a line of their own, and hold up none that need not.
-            read_turn, call = call.turn, replace(call, turn=self._held.take())
-            read_turn.over()
-            try:
+            with call.passing_to(self._held) as call:
                 await self._deliver(message, call)
-            finally:
-                call.turn.over()
 
     def refresh(self) -> None:
         """See `Upstream.refresh`."""
