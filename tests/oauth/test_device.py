@@ -177,3 +177,11 @@ def test_a_dead_client_is_registered_once_more() -> None:
     record = sign_in(at, known)
     assert [form_of(request)["client_id"] for request in at.sent(DEVICE)] == ["stored", "client-1"]
     assert record.registrations[AS].client_id == "client-1"
+
+
+def test_a_registration_without_redirect_is_not_tried_with_another() -> None:
+    at = device()
+    at.pages[REGISTER] = found({"error": "invalid_client_metadata"}, 400)
+    with pytest.raises(Declined, match="invalid_client_metadata"):
+        sign_in(at)
+    assert len(at.sent(REGISTER)) == 1

@@ -302,8 +302,9 @@ def test_a_denial_is_said_in_clean_words() -> None:  # A-53
 def test_a_server_that_has_a_bad_day_says_so_in_the_redirect() -> None:
     at = world()
     at.browser = {"error": "temporarily_unavailable"}
-    with pytest.raises(Refused, match="temporarily_unavailable"):
+    with pytest.raises(Refused, match="temporarily_unavailable") as caught:
         sign_in(at)
+    assert caught.value.status == 503
 
 
 # Registration

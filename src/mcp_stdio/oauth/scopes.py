@@ -27,7 +27,7 @@ def selected(oauth: OAuth, challenge: Challenge | None, place: Place) -> str | N
 def stepped_up(had: str | None, challenge: Challenge, oauth: OAuth, place: Place) -> str | None:
     """The scope that adds what a challenge misses to what was asked for before (A-40)."""
     both = scopes(had) + scopes(challenge.scope)
-    return joined(both) if had or oauth.scope is not None else extended(oauth, both, place)
+    return joined(both) if had else extended(oauth, both, place)
 
 
 def extended(oauth: OAuth, found: tuple[str, ...], place: Place) -> str | None:
