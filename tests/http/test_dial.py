@@ -14,6 +14,7 @@ import trio.testing
 from mcp_stdio.config import Tls
 from mcp_stdio.errors import TlsFailure, Unreachable
 from mcp_stdio.http import Request
+from mcp_stdio.http.dial import NoAcceptableAddress
 from mcp_stdio.http.direct import Direct
 from mcp_stdio.http.tls import context
 from mcp_stdio.http.url import Url
@@ -110,6 +111,76 @@ async def test_a_refusal_tells_more_than_an_unreachable_network(lane: Direct) ->
 
     resolving(resolve)
     assert "refused" in str(await failing(lane, "http://mcp.example:1/"))
+
+
+# Where addresses are judged, they are tried here and not in trio
+
+
+def judging(accepts: Callable[[str], bool]) -> Direct:
+    return Direct(lambda: context(Tls()), timeout_connect=2, timeout_write=1, accepts=accepts)
+
+
+async def test_none_but_acceptable_addresses_are_tried(nursery: trio.Nursery) -> None:
+    server = await nursery.start(serve, answering(OK))
+    judged: list[str] = []
+
+    def accepts(address: str) -> bool:
+        judged.append(address)
+        return address in ("127.0.0.1", "127.0.0.3")
+
+    async def resolve() -> Addresses:
+        stream = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
+        hosts = ["127.0.0.2", "127.0.0.3", "127.0.0.1"]
+        return [(*stream, (host, server.port)) for host in hosts]
+
+    resolving(resolve)
+    server.host = "mcp.example"
+    lane = judging(accepts)
+    assert (await fetch(lane, get(server))).body == b"ok"
+    assert judged == ["127.0.0.2", "127.0.0.3", "127.0.0.1"]
+    await lane.aclose()
+    strict = judging(lambda address: False)
+    failure = await failing(strict, "http://mcp.example/")
+    assert isinstance(failure, NoAcceptableAddress)
+    assert failure.address == "127.0.0.2"
+
+
+async def test_where_no_acceptable_address_answers() -> None:
+    async def resolve() -> Addresses:
+        stream = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
+        return [(*stream, ("127.0.0.1", 1)), (*stream, ("127.0.0.2", 1))]
+
+    resolving(resolve)
+    failure = await failing(judging(lambda address: True), "http://mcp.example:1/")
+    assert "refused the connection on port 1" in str(failure)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="relies on how Linux treats a full backlog")
+async def test_an_acceptable_address_that_is_silent_holds_up_no_other(
+    nursery: trio.Nursery,
+) -> None:
+    server = await nursery.start(serve, answering(OK))
+    fillers = []
+    with socket.socket() as hole:
+        hole.bind(("127.0.0.2", server.port))
+        hole.listen(0)
+        for _ in range(4):
+            filler = socket.socket()
+            filler.setblocking(False)
+            filler.connect_ex(hole.getsockname())
+            fillers.append(filler)
+
+        async def resolve() -> Addresses:
+            stream = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
+            return [(*stream, (host, server.port)) for host in ("127.0.0.2", "127.0.0.1")]
+
+        resolving(resolve)
+        server.host = "mcp.example"
+        lane = judging(lambda address: True)
+        assert (await fetch(lane, get(server))).body == b"ok"
+        await lane.aclose()
+    for filler in fillers:
+        filler.close()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="relies on how Linux treats a full backlog")

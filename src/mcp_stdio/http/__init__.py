@@ -9,11 +9,14 @@ ssl or OSError; no module inside it knows MCP.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from mcp_stdio.http.url import Url
+
+Accepts: TypeAlias = Callable[[str], bool]
+"""Whether an IP address, in text, may be connected to."""
 
 
 class Headers:
@@ -36,6 +39,13 @@ class Headers:
     def get_all(self, name: str) -> list[str]:
         """Every value of `name` (lower case), in order."""
         return [value for key, value in self._items if key == name]
+
+    def combined(self) -> dict[str, str]:
+        """Every header once, under its name in lower case; several values as one list."""
+        found: dict[str, str] = {}
+        for name, value in self._items:
+            found[name] = f"{found[name]}, {value}" if name in found else value
+        return found
 
 
 @dataclass(frozen=True, slots=True)

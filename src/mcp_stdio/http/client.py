@@ -13,25 +13,19 @@ import logging
 import os
 import ssl
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 
 import trio
 
 from mcp_stdio.config import Config, Tls
-from mcp_stdio.errors import (
-    BadAnswer,
-    ConnectionLost,
-    RelayError,
-    Unreachable,
-    UsageFailure,
-    quote,
-)
-from mcp_stdio.http import Exchange, Head, Lane, Request, content, redirects
+from mcp_stdio.errors import RelayError, Unreachable, UsageFailure
+from mcp_stdio.http import Accepts, Exchange, Head, Lane, Request, redirects
 from mcp_stdio.http.authorizer import Authorizer, Fixed
 from mcp_stdio.http.cookies import Cookies
+from mcp_stdio.http.decoded import Decoded, os_errors_translated
 from mcp_stdio.http.url import Origin, Url
 
 log = logging.getLogger(__name__)
@@ -60,25 +54,53 @@ def open_client(
     except ValueError as exc:
         raise UsageFailure(f"the URL cannot be used: {exc}", hint="check the URL") from None
 
+    tls = _certificates(config.tls)
+    if origin.scheme == "https" and config.tls != Tls():
+        tls()  # the user's files are read while a mistake in them is still one of usage
+    lane = _lane(config, tls, None, environ, platform)
+    return Client(lane, origin=origin, authorizer=authorizer or Fixed(config.headers))
+
+
+def open_lane(
+    config: Config,
+    *,
+    accepts: Accepts | None = None,
+    environ: Mapping[str, str] = os.environ,
+    platform: str = sys.platform,
+) -> Lane:
+    """The lane of these settings alone, for requests that nothing of the user's goes with.
+
+    `accepts` judges each address that this machine itself connects to, at that moment; what a proxy
+    connects to, it cannot know.
+    """
+    return _lane(config, _certificates(config.tls), accepts, environ, platform)
+
+
+def _certificates(settings: Tls) -> Callable[[], ssl.SSLContext]:
     @cache
     def tls() -> ssl.SSLContext:
         from mcp_stdio.http.tls import context  # loads certificates: not for http://
 
-        return context(config.tls)
+        return context(settings)
 
-    if origin.scheme == "https" and config.tls != Tls():
-        tls()  # the user's files are read while a mistake in them is still one of usage
+    return tls
+
+
+def _lane(
+    config: Config,
+    tls: Callable[[], ssl.SSLContext],
+    accepts: Accepts | None,
+    environ: Mapping[str, str],
+    platform: str,
+) -> Lane:
     connect, write = config.timeout_connect, config.timeout_read
-    lane: Lane
     if names_proxy(environ, platform):
         from mcp_stdio.http.proxied import Proxied  # httpx costs more than all the rest
 
-        lane = Proxied(tls, timeout_connect=connect, timeout_write=write)
-    else:
-        from mcp_stdio.http.direct import Direct
+        return Proxied(tls, timeout_connect=connect, timeout_write=write, accepts=accepts)
+    from mcp_stdio.http.direct import Direct
 
-        lane = Direct(tls, timeout_connect=connect, timeout_write=write)
-    return Client(lane, origin=origin, authorizer=authorizer or Fixed(config.headers))
+    return Direct(tls, timeout_connect=connect, timeout_write=write, accepts=accepts)
 
 
 def names_proxy(environ: Mapping[str, str], platform: str) -> bool:
@@ -180,7 +202,7 @@ class _Exchange(Exchange):
         self._inner: Exchange | None = None
         self._was_sent = False
         self._head: Head | None = None
-        self._decoder: content.Decoder | None = None
+        self._body: Decoded | None = None
 
     @property
     def was_sent(self) -> bool:
@@ -190,7 +212,7 @@ class _Exchange(Exchange):
     async def send(self, request: Request) -> None:
         """Send the request, or what has become of it."""
         log.debug("%s %s, %d bytes", request.method, request.url.public, len(request.body))
-        with _os_errors_translated():
+        with os_errors_translated():
             try:
                 self._sent, self._inner = await self._client._transmit(request)
             except Unreachable:
@@ -225,7 +247,7 @@ class _Exchange(Exchange):
 
     async def _next_head(self) -> Head:
         assert self._inner is not None
-        with _os_errors_translated():
+        with os_errors_translated():
             try:
                 head = await self._inner.head()
             except Unreachable:
@@ -240,43 +262,19 @@ class _Exchange(Exchange):
     def _accept(self, head: Head) -> Head:
         if head.status in (404, 410):
             self._client._forget(self._request)
-        try:
-            self._decoder = content.decoder(head.headers.get("content-encoding"))
-        except content.Unsupported as exc:
-            raise BadAnswer(
-                f"the server compresses its answer with `{quote(str(exc))}`, unasked",
-                hint="gzip and deflate are understood; let the server answer uncompressed",
-                status=head.status,
-            ) from None
+        self._body = Decoded(head, self._receive_encoded)
         self._head = head
         return head
 
     async def receive_some(self) -> bytes:
         """The next bytes of the body, decoded."""
-        if self._decoder is None:
-            return await self._receive_encoded()
-        await trio.lowlevel.checkpoint()  # a step may need no input, and there may be many
-        while True:
-            try:
-                plain = self._decoder.step()
-            except content.Malformed as exc:
-                raise BadAnswer(
-                    f"the server's compressed answer is damaged: {quote(str(exc))}",
-                    hint="the server or a proxy before it compresses wrongly",
-                ) from None
-            if plain:
-                return plain
-            encoded = await self._receive_encoded()
-            if encoded:
-                self._decoder.feed(encoded)
-            elif self._decoder.is_complete:
-                return b""
-            else:
-                raise ConnectionLost("the server's compressed answer broke off", answer_begun=True)
+        return (
+            await self._receive_encoded() if self._body is None else await self._body.receive_some()
+        )
 
     async def _receive_encoded(self) -> bytes:
         assert self._inner is not None
-        with _os_errors_translated(answer_begun=True):
+        with os_errors_translated(answer_begun=True):
             return await self._inner.receive_some()
 
     async def aclose(self) -> None:
@@ -299,15 +297,3 @@ def _merged(
         name, own = merged.get("cookie", ("Cookie", ""))
         merged["cookie"] = (name, f"{own}; {cookie}" if own else cookie)
     return tuple(merged.values())
-
-
-@contextmanager
-def _os_errors_translated(*, answer_begun: bool = False) -> Iterator[None]:
-    # Lanes translate the errors they foresee; whether bytes left is unknown for any other.
-    try:
-        yield
-    except OSError as exc:
-        raise ConnectionLost(
-            f"the connection failed: {quote(exc.strerror or type(exc).__name__)}",
-            answer_begun=answer_begun,
-        ) from exc

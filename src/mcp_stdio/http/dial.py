@@ -1,7 +1,9 @@
 """From a URL to an open connection: name resolution, TCP and TLS, and why they fail.
 
 All three share one time limit. Nothing of a request has left while this module is at work, so
-every failure is an `Unreachable`. Knows no HTTP and keeps nothing.
+every failure is an `Unreachable`. Where addresses are judged, each is judged once, after the
+resolution, and the connection is made to that very address: a name that resolves differently a
+moment later changes nothing. Knows no HTTP and keeps nothing.
 """
 
 from __future__ import annotations
@@ -9,15 +11,34 @@ from __future__ import annotations
 import errno
 import socket
 import ssl
+from typing import Any
 
 import trio
 
 from mcp_stdio.errors import TlsFailure, Unreachable
+from mcp_stdio.http import Accepts
 from mcp_stdio.http.tls import handshake_failure
 from mcp_stdio.http.transport import Transport, explain
 from mcp_stdio.http.url import Url
 
+_Target = tuple[Any, ...]
+"""An address as `getaddrinfo` gives it."""
+
+STAGGER = 0.25
+"""Seconds until the next address is tried besides one that does not answer (RFC 8305 section 5)."""
+
 Stream = Transport | trio.SSLStream[Transport]
+
+
+class NoAcceptableAddress(Unreachable):
+    """The host has addresses, but none that may be connected to; `address` is one of them."""
+
+    def __init__(self, url: Url, address: str) -> None:
+        super().__init__(
+            f"`{url.host}` is at the address `{address}`, which is not connected to",
+            hint="check the host in the URL",
+        )
+        self.address = address
 
 
 async def dial(
@@ -26,17 +47,18 @@ async def dial(
     *,
     timeout_connect: float,
     timeout_write: float | None,
+    accepts: Accepts | None = None,
 ) -> tuple[Transport, Stream]:
     """Connect to the origin of `url` within `timeout_connect` seconds.
 
     Gives the TCP connection and what to read from and write to: itself, or TLS over it where there
-    is a `context`. Raises Unreachable, TlsFailure.
+    is a `context`. Raises Unreachable, TlsFailure; NoAcceptableAddress if `accepts` takes none.
     """
     transport: Transport | None = None
     is_connected = False
     try:
         with trio.move_on_after(timeout_connect):
-            transport = Transport(await _connect(url), timeout_write=timeout_write)
+            transport = Transport(await _connect(url, accepts), timeout_write=timeout_write)
             stream: Stream = transport
             if context is not None:
                 stream = await _secure(transport, context, url)
@@ -57,9 +79,11 @@ async def dial(
     )
 
 
-async def _connect(url: Url) -> trio.SocketStream:
+async def _connect(url: Url, accepts: Accepts | None) -> trio.SocketStream:
     try:
-        return await trio.open_tcp_stream(url.host, url.port)
+        if accepts is None:
+            return await trio.open_tcp_stream(url.host, url.port)
+        return await _first(await _accepted(url, accepts))
     except (socket.gaierror, UnicodeError) as exc:
         words = explain(exc) if isinstance(exc, OSError) else "it is not a valid name"
         raise Unreachable(
@@ -79,6 +103,56 @@ async def _connect(url: Url) -> trio.SocketStream:
             if cause.errno in (errno.EMFILE, errno.ENFILE)
             else "check host, port and the network connection of this machine",
         ) from exc
+
+
+async def _accepted(url: Url, accepts: Accepts) -> list[_Target]:
+    """What the host resolves to, without what may not be connected to; never empty."""
+    found = await trio.socket.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
+    accepted: list[_Target] = [target for target in found if accepts(str(target[4][0]))]
+    if not accepted:
+        raise NoAcceptableAddress(url, str(found[0][4][0]))
+    return accepted
+
+
+async def _first(targets: list[_Target]) -> trio.SocketStream:
+    """A connection to whichever answers first. `trio.open_tcp_stream` would resolve anew."""
+    connected: list[trio.SocketStream] = []
+    failures: list[OSError] = []
+
+    async def attempt(target: _Target, is_over: trio.Event) -> None:
+        family, kind, protocol, _, address = target
+        opened = trio.socket.socket(family, kind, protocol)
+        try:
+            await opened.connect(address)
+            connected.append(trio.SocketStream(opened))
+            nursery.cancel_scope.cancel()
+        except OSError as exc:
+            failures.append(exc)
+            opened.close()
+        except BaseException:
+            opened.close()
+            raise
+        is_over.set()
+
+    try:
+        async with trio.open_nursery() as nursery:
+            for target in targets:
+                is_over = trio.Event()
+                nursery.start_soon(attempt, target, is_over)
+                with trio.move_on_after(STAGGER):
+                    await is_over.wait()
+    except BaseException:
+        _close(connected)
+        raise
+    _close(connected[1:])
+    if not connected:
+        raise OSError("none of the addresses answers") from ExceptionGroup("", failures)
+    return connected[0]
+
+
+def _close(streams: list[trio.SocketStream]) -> None:
+    for stream in streams:
+        stream.socket.close()
 
 
 async def _secure(

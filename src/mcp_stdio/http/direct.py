@@ -21,7 +21,7 @@ import h11
 import trio
 
 from mcp_stdio.errors import RelayError, UsageFailure
-from mcp_stdio.http import Exchange, Lane, Request
+from mcp_stdio.http import Accepts, Exchange, Lane, Request
 from mcp_stdio.http.connection import ONE_WRITE, Connection, DirectExchange
 from mcp_stdio.http.dial import dial
 from mcp_stdio.http.fields import fields
@@ -37,7 +37,7 @@ class Direct(Lane):
 
     `tls` builds the context for `https`, once and not before it is needed. `timeout_connect` bounds
     name resolution, TCP and TLS together, `timeout_write` a write that makes no progress (None: no
-    limit); both in seconds.
+    limit); both in seconds. `accepts` judges each address before it is connected to.
     """
 
     def __init__(
@@ -46,11 +46,13 @@ class Direct(Lane):
         *,
         timeout_connect: float = 10.0,
         timeout_write: float | None = 30.0,
+        accepts: Accepts | None = None,
     ) -> None:
         self._tls = tls
         self._context: ssl.SSLContext | None = None
         self._timeout_connect = timeout_connect
         self._timeout_write = timeout_write
+        self._accepts = accepts
         self._idle: dict[Origin, deque[Connection]] = {}
         self._preparations: dict[Origin, _Preparation] = {}
 
@@ -151,6 +153,7 @@ class Direct(Lane):
             context,
             timeout_connect=self._timeout_connect,
             timeout_write=self._timeout_write,
+            accepts=self._accepts,
         )
         return Connection(url, transport, stream)
 

@@ -27,6 +27,8 @@ from mcp_stdio.errors import (
     UsageFailure,
     quote,
 )
+from mcp_stdio.http import Accepts
+from mcp_stdio.http.dial import NoAcceptableAddress
 from mcp_stdio.http.tls import client_certificate_refusal, handshake_failure
 from mcp_stdio.http.transport import explain, keep_alive
 from mcp_stdio.http.url import Origin, Url
@@ -66,8 +68,15 @@ class Proxy(NamedTuple):
 class Journey:
     """Where one request is, as httpcore's trace events tell, and what a failure there means."""
 
-    def __init__(self, url: Url, timeout_connect: float, proxies: dict[Origin, Proxy]) -> None:
+    def __init__(
+        self,
+        url: Url,
+        timeout_connect: float,
+        proxies: dict[Origin, Proxy],
+        accepts: Accepts | None = None,
+    ) -> None:
         self._url = url
+        self._accepts = accepts
         self._timeout_connect = timeout_connect
         self._proxies = proxies
         self._stage = _Stage.WAITING
@@ -122,6 +131,7 @@ class Journey:
             case "connection.connect_tcp.complete" | "socks.connect_tcp.complete":
                 self._socket = info["return_value"].get_extra_info("socket")
                 keep_alive(self._socket)
+                self._judge(str(info["return_value"].get_extra_info("server_addr")[0]))
             case "connection.start_tls.started":
                 self._stage = _Stage.TLS if self.proxy is None else _Stage.PROXY_TLS
             case "proxy.start_tls.started" | "socks.start_tls.started":
@@ -145,6 +155,11 @@ class Journey:
         if (host, port) != (self._url.host, self._url.port):
             name = f"[{host}]" if ":" in host else host
             self._proxies[self._url.origin] = Proxy(f"{name}:{port}", is_socks)
+
+    def _judge(self, address: str) -> None:
+        # httpx resolves and connects in one; so far nobody has been told anything.
+        if self.proxy is None and self._accepts is not None and not self._accepts(address):
+            raise NoAcceptableAddress(self._url, address)
 
     def failure(self, exc: Exception) -> RelayError:
         """What an exception out of httpx means at this stage."""

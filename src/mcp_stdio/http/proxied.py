@@ -21,7 +21,7 @@ import httpx
 import trio
 
 from mcp_stdio.errors import ConnectionLost, RelayError, UsageFailure
-from mcp_stdio.http import Exchange, Head, Headers, Lane, Request
+from mcp_stdio.http import Accepts, Exchange, Head, Headers, Lane, Request
 from mcp_stdio.http.connection import FINISH_SIZE, FINISH_TIME, IDLE_LIMIT, ONE_WRITE
 from mcp_stdio.http.direct import FRESH
 from mcp_stdio.http.fields import fields
@@ -33,7 +33,8 @@ class Proxied(Lane):
     """HTTP/1.1 through whatever proxy the environment names for a URL.
 
     `tls` is called once, for the first request. `timeout_connect` bounds name, TCP, proxy and TLS
-    together, `timeout_write` each write (None: no limit), in seconds.
+    together, `timeout_write` each write (None: no limit), in seconds. `accepts` judges each
+    address that is connected to without a proxy, before anything is said there.
     """
 
     def __init__(
@@ -42,11 +43,13 @@ class Proxied(Lane):
         *,
         timeout_connect: float,
         timeout_write: float | None,
+        accepts: Accepts | None = None,
     ) -> None:
         self._tls = tls
         self._context: ssl.SSLContext | None = None
         self._timeout_connect = timeout_connect
         self._timeout_write = timeout_write
+        self._accepts = accepts
         self._idle: dict[Origin, deque[_Idle]] = {}
         self._spent: list[httpx.AsyncClient] = []
         self._proxies: dict[Origin, Proxy] = {}
@@ -62,7 +65,7 @@ class Proxied(Lane):
         """
         await self._close_spent()
         client = self._take(request) or self._make()
-        journey = Journey(request.url, self._timeout_connect, self._proxies)
+        journey = Journey(request.url, self._timeout_connect, self._proxies, self._accepts)
         return _Exchange(client, self._keep, request, journey)
 
     async def prepare(self, url: Url) -> None:

@@ -36,7 +36,7 @@ def is_home(origin: Origin, other: Origin) -> bool:
 
 def target(url: Url, head: Head, hops: int) -> Url:
     """Where the request to `url` goes on, after `hops` redirects before. Raises BadAnswer."""
-    where = _location(url, head)
+    where = location(url, head)
     if hops >= MAX_HOPS:
         raise BadAnswer(
             f"the server redirects more than {MAX_HOPS} times, lastly to `{where.public}`",
@@ -59,9 +59,10 @@ def target(url: Url, head: Head, hops: int) -> Url:
     return where
 
 
-def _location(url: Url, head: Head) -> Url:
-    location = head.headers.get("location")
-    if location is None:
+def location(url: Url, head: Head) -> Url:
+    """Where a redirect of the request to `url` points, for good or ill. Raises BadAnswer."""
+    given = head.headers.get("location")
+    if given is None:
         raise BadAnswer(
             f"the server redirects (status {head.status}) without saying where",
             hint="check the URL",
@@ -69,7 +70,7 @@ def _location(url: Url, head: Head) -> Url:
         )
     try:
         # Bytes beyond ASCII are percent-encoded as they came, whatever encoding they are in.
-        return url.join(quote(location.strip().encode("latin-1"), safe=_PRINTABLE))
+        return url.join(quote(given.strip().encode("latin-1"), safe=_PRINTABLE))
     except ValueError as exc:
         raise BadAnswer(
             f"the server redirects (status {head.status}) to an address that cannot be used: {exc}",

@@ -1,0 +1,67 @@
+"""Which IP addresses may be connected to when the URL was a server's choice (A-51).
+
+A server may name any host in its metadata, and a name may resolve to anything: to a router, to a
+service on this machine that trusts whoever can reach it. So only the public internet is reached,
+and besides it the kind of network that the MCP server itself is in. An IPv4 address inside an IPv6
+one (mapped, NAT64, 6to4) is judged as what it leads to. No I/O; who resolves is not known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import Enum
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+
+_NAT64 = IPv6Network("64:ff9b::/96")
+
+
+class Kind(Enum):
+    """What an address leads to."""
+
+    PUBLIC = "public"
+    PRIVATE = "private"
+    LOOPBACK = "loopback"
+    LINK_LOCAL = "link-local"
+    NONE = "no single host"
+
+
+_BESIDES: dict[Kind, frozenset[Kind]] = {
+    Kind.LOOPBACK: frozenset({Kind.LOOPBACK, Kind.PRIVATE}),
+    Kind.PRIVATE: frozenset({Kind.PRIVATE}),
+    Kind.LINK_LOCAL: frozenset({Kind.LINK_LOCAL, Kind.PRIVATE}),
+}
+"""What besides the public internet a server of each kind may name. Not more than it can reach
+itself: one in a company's network has no business on this machine, nor with 169.254.169.254, where
+clouds hand out credentials."""
+
+EVERYWHERE = frozenset({Kind.PUBLIC, Kind.PRIVATE, Kind.LOOPBACK, Kind.LINK_LOCAL})
+"""What `--oauth-allow-private` allows."""
+
+
+def kind(address: str) -> Kind:
+    """What the address leads to. Raises ValueError for what is no IP address."""
+    ip = _led_to(ip_address(address.partition("%")[0]))
+    if ip.is_unspecified or ip.is_multicast:
+        return Kind.NONE
+    if ip.is_loopback:
+        return Kind.LOOPBACK
+    if ip.is_link_local:
+        return Kind.LINK_LOCAL
+    if not ip.is_global or (isinstance(ip, IPv6Address) and ip.is_site_local):
+        return Kind.PRIVATE
+    return Kind.PUBLIC
+
+
+def acceptable(server: Iterable[str]) -> frozenset[Kind]:
+    """What may be connected to for a server that is at these addresses, of one kind each."""
+    found = {kind(address) for address in server}
+    home = found.pop() if len(found) == 1 else Kind.PUBLIC
+    return frozenset({Kind.PUBLIC}) | _BESIDES.get(home, frozenset())
+
+
+def _led_to(ip: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    if isinstance(ip, IPv4Address):
+        return ip
+    if ip in _NAT64:
+        return IPv4Address(int(ip) & 0xFFFFFFFF)
+    return ip.ipv4_mapped or ip.sixtofour or ip
