@@ -20,6 +20,9 @@ from mcp_stdio import log
 from mcp_stdio.config import Config, OAuth
 from mcp_stdio.errors import RelayError, StoreFailure, UsageFailure
 from mcp_stdio.http.url import Url
+from mcp_stdio.oauth.commands import Command, Fetch, Fetched, Flow
+from mcp_stdio.oauth.fetch import Fetcher
+from mcp_stdio.oauth.login import revoke as revocation
 from mcp_stdio.oauth.record import Record
 from mcp_stdio.oauth.store import Entry, Store, default_directory
 from mcp_stdio.sign_in.account import Account, as_object, as_text, shown
@@ -37,7 +40,31 @@ async def obtain(config: Config, entry: Entry) -> Record:
 
 
 async def revoke(config: Config, record: Record) -> None:
-    """Tell the authorization server to forget the tokens, where it offers that."""
+    """Tell the authorization server to forget the tokens, where it offers that.
+
+    Raises RelayError.
+    """
+    fetcher = Fetcher(config)
+    try:
+        await perform(revocation(config.oauth or OAuth(), record), fetcher.fetch)
+    finally:
+        with trio.CancelScope(shield=True):
+            await fetcher.aclose()
+
+
+async def perform(flow: Flow[None], fetch: Callable[[Fetch], Awaitable[Fetched]]) -> None:
+    """Perform a flow that asks for nothing but fetches."""
+    step: Callable[[], Command] = partial(next, flow)
+    while True:
+        try:
+            command = step()
+        except StopIteration:
+            return
+        assert isinstance(command, Fetch)
+        try:
+            step = partial(flow.send, await fetch(command))
+        except RelayError as exc:
+            step = partial(flow.throw, exc)
 
 
 def login(
@@ -63,6 +90,8 @@ async def _logout(config: Config, entry: Entry, revoke: Revoke) -> str:
     async with entry.locked():
         record = entry.read()
         entry.delete()
+    if record is not None:
+        _protect(record)
     if record is None or record.tokens is None:
         return f"nobody was signed in at {url}"
     if record.tokens.revocation_endpoint is None:
@@ -110,6 +139,15 @@ def _entry(config: Config, environ: Mapping[str, str]) -> Entry:
     oauth = config.oauth or OAuth()
     store = Store(default_directory(environ))
     return store.entry(config.url, oauth.client_id, oauth.profile)
+
+
+def _protect(record: Record) -> None:
+    """Have the log know what is secret in the record."""
+    secrets = [client.client_secret for client in record.registrations.values()]
+    if (tokens := record.tokens) is not None:
+        secrets += [tokens.access_token, tokens.refresh_token, tokens.id_token]
+    for secret in filter(None, secrets):
+        log.protect(secret)
 
 
 def _is_same(one: str, other: str) -> bool:
