@@ -80,11 +80,16 @@ def access_of(arguments: Arguments, environ: Mapping[str, str], given: str, comm
     if credential is not None and credential.value is not None:
         sent = ((AUTHORIZATION, credential.value), *others)
     oauth = None if asked is None else _oauth(arguments, environ, Url.parse(given), asked)
+    notes: list[str] = []
+    if note is not None and command not in SIGN_IN_COMMANDS:
+        notes.append(note)
+    if command not in ("logout", "status"):  # they only look at what is kept
+        notes += _notes(arguments, oauth, environ)
     return Access(
         sent,
         tuple(_sources(arguments)),
         oauth,
-        tuple(filter(None, (note, *_notes(arguments, oauth, environ)))),
+        tuple(notes),
         tuple(_secrets(arguments, environ, given, sent, oauth)),
     )
 
