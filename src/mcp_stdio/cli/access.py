@@ -8,7 +8,6 @@ got by signing in never goes over plain http to another machine (A-44).
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -130,6 +129,8 @@ def _sources(arguments: Arguments) -> Iterator[Source]:
                 )
             yield Source(option=option, gives=gives, path=path)
         if command is not None:
+            import shutil  # with what it loads, too much for every start
+
             option = f"--{kind}-command"
             # On Windows also for the sake of `.cmd` and the like, which only a search finds.
             program = shutil.which(command[0])
