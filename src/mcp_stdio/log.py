@@ -12,21 +12,25 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 
 from mcp_stdio import redaction
 from mcp_stdio.descriptors import STDERR, Outlet, outlet
 from mcp_stdio.errors import UsageFailure
-from mcp_stdio.redaction import protect, redact
+from mcp_stdio.redaction import protect, redact, redact_known
 
-__all__ = ["NOTICE", "WIRE", "protect", "redact", "setup"]
+__all__ = ["NOTICE", "TO_BE_FOLLOWED", "WIRE", "protect", "redact", "redact_known", "setup"]
 
 NOTICE = 25
 """Level of the few lines that are no warning but shown by default: that the relay is up."""
 
 WIRE = logging.DEBUG
 """Level of what crosses the wire (`-vv`)."""
+
+TO_BE_FOLLOWED = {"is_to_be_followed": True}
+"""As `extra` of a record: it names a page to visit, whose parameters only look like secrets."""
 
 MAX_MESSAGE = 3000
 """Characters of one message; a longer one is cut. Mostly fits in `PIPE_BUF`: whole or dropped."""
@@ -146,19 +150,21 @@ class Formatter(logging.Formatter):
         record.message = record.getMessage()
         if self.usesTime():
             record.asctime = self.formatTime(record, self.datefmt)
-        line = _presentable(self.formatMessage(record), MAX_MESSAGE)
+        # The page to sign in at has parameters that look like secrets, and must be found.
+        hide = redact_known if getattr(record, "is_to_be_followed", False) else redact
+        line = _presentable(self.formatMessage(record), MAX_MESSAGE, hide=hide)
         if not record.exc_info:
             return line
         traceback = _presentable(self.formatException(record.exc_info), MAX_TRACEBACK, keep="\n")
         return "\n    ".join([line, *traceback.split("\n")])
 
 
-def _presentable(text: str, limit: int, keep: str = "") -> str:
+def _presentable(text: str, limit: int, keep: str = "", hide: Callable[[str], str] = redact) -> str:
     """`text` redacted, cut to `limit`, and with control characters other than `keep` escaped."""
     # Cut at first with room to spare, for the sake of time: half a secret would not be known.
     margin = max(redaction.longest_secret(), 1024)
     is_cut = len(text) > limit + margin
-    clean = redact(text[: limit + margin])
+    clean = hide(text[: limit + margin])
     if is_cut:
         clean = clean[:-margin]
     if is_cut or len(clean) > limit:

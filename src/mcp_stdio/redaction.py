@@ -62,12 +62,17 @@ class Redactor:
             self._passing.append(secret)
             self.longest = max(self.longest, len(secret))
 
-    def redact(self, text: str) -> str:
-        """`text` with every secret in it replaced."""
+    def redact_known(self, text: str) -> str:
+        """`text` with what is known to be secret replaced, and nothing that only looks like it."""
         if self._known is not None:
             text = self._known.sub(HIDDEN, text)
         for secret in self._passing:  # no pattern: compiling one costs more than it saves
             text = text.replace(secret, HIDDEN)
+        return text
+
+    def redact(self, text: str) -> str:
+        """`text` with every secret in it replaced."""
+        text = self.redact_known(text)
         for pattern, replacement in _PATTERNS:
             text = pattern.sub(replacement, text)
         return text
@@ -78,6 +83,7 @@ _process = Redactor()
 protect = _process.protect
 protect_passing = _process.protect_passing
 redact = _process.redact
+redact_known = _process.redact_known
 
 
 def longest_secret() -> int:

@@ -321,6 +321,17 @@ def test_commands_around_signing_in_mean_oauth(command: str) -> None:
         assert task.config == Config(url=URL, oauth=OAuth())
 
 
+@pytest.mark.parametrize("command", ["login", "logout", "status"])
+def test_a_token_for_the_relay_is_nobody_s_business_there(command: str) -> None:
+    assert understood(command, URL, environ={"MCP_BEARER_TOKEN": "t0k3n"}).notes == ()
+
+
+def test_who_only_looks_is_told_of_no_setting_without_effect() -> None:
+    argv = ("--oauth-device", "--oauth-callback-port=1", URL)
+    assert understood("login", *argv).notes != ()
+    assert understood("logout", *argv).notes == understood("status", *argv).notes == ()
+
+
 def test_the_secret_of_a_client_is_known_as_one() -> None:
     todo = understood("--oauth", "--client-id", "c", URL, environ=SECRET)
     assert todo.secrets == ("s3cr3t",)

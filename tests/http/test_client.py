@@ -13,7 +13,13 @@ import pytest
 import trio
 
 from mcp_stdio.config import Config, Tls
-from mcp_stdio.errors import BadAnswer, ConnectionLost, Unreachable, UsageFailure
+from mcp_stdio.errors import (
+    AuthorizationFailed,
+    BadAnswer,
+    ConnectionLost,
+    Unreachable,
+    UsageFailure,
+)
 from mcp_stdio.http import Head, Request, client
 from mcp_stdio.http.authorizer import Fixed
 from mcp_stdio.http.client import Client, names_proxy, open_client
@@ -172,6 +178,24 @@ async def test_another_origin_s_refusal_renews_nothing() -> None:
     way = Client(FakeLane(Answer(401)), origin=URL.origin, authorizer=authorizer)
     await head_of(way, Request("GET", Url.parse("https://elsewhere.example/")))
     assert authorizer.refused == []
+
+
+async def test_the_credential_is_prepared_while_the_connection_is() -> None:
+    class Slow(FakeLane):
+        async def prepare(self, url: Url) -> None:
+            await asked.wait()
+            await super().prepare(url)
+
+    class Asked(Renewing):
+        async def headers(self) -> tuple[tuple[str, str], ...]:
+            asked.set()
+            raise AuthorizationFailed("there is none")
+
+    asked = trio.Event()
+    lane = Slow()
+    with trio.fail_after(1):
+        await Client(lane, origin=URL.origin, authorizer=Asked()).prepare(URL)
+    assert lane.prepared == [URL]
 
 
 async def test_ready_only_if_lane_and_authorizer_are() -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
+from urllib.parse import parse_qs
 
 import pytest
 import trio
@@ -147,6 +151,51 @@ def test_status_of_a_file_of_a_newer_release(
     sign_in.status(None, as_json=True, environ=environ)
     (account,) = json.loads(capsys.readouterr().out)["accounts"]
     assert "newer release" in account["problem"]
+
+
+class _Endpoint(BaseHTTPRequestHandler):
+    """A revocation endpoint; `asked` are the forms that it got."""
+
+    asked: ClassVar[list[dict[str, list[str]]]] = []
+    status = 200
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.asked.append(parse_qs(body.decode()))
+        self.send_response(self.status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body.replace(b"=", b" "))  # careless servers repeat what they are sent
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("status", [200, 400, 503])
+def test_a_real_revocation(status: int, environ: dict[str, str]) -> None:
+    class Endpoint(_Endpoint):
+        asked: ClassVar[list[dict[str, list[str]]]] = []
+
+    Endpoint.status = status
+    with ThreadingHTTPServer(("127.0.0.1", 0), Endpoint) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            base = f"http://127.0.0.1:{server.server_port}"
+            given = {name: getattr(TOKENS, name) for name in TOKENS.__slots__}
+            tokens = type(TOKENS)(**{**given, "issuer": base, "revocation_endpoint": f"{base}/r"})
+            there = kept(environ, Record(server_url=f"{base}/mcp", tokens=tokens))
+            done = run("logout", f"{base}/mcp", "-vv", env=environ)
+        finally:
+            server.shutdown()
+            thread.join()
+    assert done.returncode == 0, done.stderr
+    assert not there.path.exists()
+    first = Endpoint.asked[0]
+    assert (first["token"], first["token_type_hint"]) == (["rT-s3cr3t"], ["refresh_token"])
+    assert ("the tokens are revoked" in done.stderr) == (status == 200)
+    assert ("may live on until they expire" in done.stderr) == (status != 200)
+    assert "s3cr3t" not in done.stderr
 
 
 def test_the_commands_as_processes(environ: dict[str, str]) -> None:

@@ -8,7 +8,6 @@ got by signing in never goes over plain http to another machine (A-44).
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -80,11 +79,16 @@ def access_of(arguments: Arguments, environ: Mapping[str, str], given: str, comm
     if credential is not None and credential.value is not None:
         sent = ((AUTHORIZATION, credential.value), *others)
     oauth = None if asked is None else _oauth(arguments, environ, Url.parse(given), asked)
+    notes: list[str] = []
+    if note is not None and command not in SIGN_IN_COMMANDS:
+        notes.append(note)
+    if command not in ("logout", "status"):  # they only look at what is kept
+        notes += _notes(arguments, oauth, environ)
     return Access(
         sent,
         tuple(_sources(arguments)),
         oauth,
-        tuple(filter(None, (note, *_notes(arguments, oauth, environ)))),
+        tuple(notes),
         tuple(_secrets(arguments, environ, given, sent, oauth)),
     )
 
@@ -125,6 +129,8 @@ def _sources(arguments: Arguments) -> Iterator[Source]:
                 )
             yield Source(option=option, gives=gives, path=path)
         if command is not None:
+            import shutil  # with what it loads, too much for every start
+
             option = f"--{kind}-command"
             # On Windows also for the sake of `.cmd` and the like, which only a search finds.
             program = shutil.which(command[0])

@@ -61,7 +61,7 @@ class Code:
     redirect_uri: str
 
 
-class NobodyCameBack(TimedOut):
+class NobodyCameBack(AuthorizationFailed):
     """The page was shown, and no browser came back from it in time."""
 
 

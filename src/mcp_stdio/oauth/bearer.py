@@ -26,6 +26,7 @@ from mcp_stdio.config import OAuth
 from mcp_stdio.errors import AuthorizationFailed, InvalidGrant, RelayError, SignInPending
 from mcp_stdio.http import Head, Request
 from mcp_stdio.http.authorizer import Authorizer
+from mcp_stdio.log import TO_BE_FOLLOWED
 from mcp_stdio.oauth import challenge as challenges
 from mcp_stdio.oauth import login
 from mcp_stdio.oauth.challenge import Challenge
@@ -347,13 +348,14 @@ class _Told:
 
     def page(self, url: str, *, is_opened: bool) -> None:
         """A page has to be visited."""
-        log.warning("sign in at %s", url)
+        log.warning("sign in at %s", url, extra=TO_BE_FOLLOWED)
         self._attempt.url = url
         self._attempt.is_shown.set()
 
     def code(self, url: str, code: str, complete_url: str | None) -> None:
         """A code has to be typed."""
-        log.warning("sign in at %s with the code %s", url, code)
+        text = "sign in at %s with the code %s"
+        log.warning(text, complete_url or url, code, extra=TO_BE_FOLLOWED)
         self._attempt.url = complete_url or f"{url} (code {code})"
         self._attempt.is_shown.set()
 

@@ -9,12 +9,12 @@ entry it is given.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import trio
 
 from mcp_stdio import __version__, jsonrpc, log, spec
-from mcp_stdio.config import Config
+from mcp_stdio.config import Config, OAuth
 from mcp_stdio.errors import TimedOut
 from mcp_stdio.http import Request
 from mcp_stdio.http.authorizer import Fixed
@@ -47,15 +47,19 @@ async def obtain(config: Config, entry: Entry) -> Record:
             server_url=entry.server_url, client_id=entry.client_id, profile=entry.profile
         )
         flow = login.sign_in(config.oauth, entry.server_url, challenge, known)
-        record = await _perform(config, entry, flow, paste=_paste if sys.stdin.isatty() else None)
+        paste = _paste if sys.stdin.isatty() else None
+        record = await _perform(config, flow, keep=entry.write, paste=paste)
         entry.write(record)
         return record
 
 
-async def revoke(config: Config, entry: Entry, record: Record) -> None:
-    """Tell the authorization server to forget the tokens, where it offers that."""
-    assert config.oauth is not None
-    await _perform(config, entry, login.revoke(config.oauth, record))
+async def revoke(config: Config, record: Record) -> None:
+    """Tell the authorization server to forget the tokens, where it offers that.
+
+    Raises RelayError.
+    """
+    oauth = config.oauth or OAuth()
+    await _perform(config, login.revoke(oauth, record), keep=_nowhere)
 
 
 async def asked(config: Config) -> Challenge | None:
@@ -105,14 +109,19 @@ class _Narrator:
         )
 
 
-async def _perform(config: Config, entry: Entry, flow: Flow[T], *, paste: Paste | None = None) -> T:
-    assert config.oauth is not None
+async def _perform(
+    config: Config,
+    flow: Flow[T],
+    *,
+    keep: Callable[[Record], None],
+    paste: Paste | None = None,
+) -> T:
     fetcher = Fetcher(config)
     try:
         performer = Performer(
-            config.oauth,
+            config.oauth or OAuth(),
             fetch=fetcher.fetch,
-            keep=entry.write,
+            keep=keep,
             show=_Narrator(may_paste=paste is not None),
             paste=paste,
         )
@@ -138,5 +147,10 @@ async def _paste(state: str) -> Mapping[str, str]:
     raise AssertionError
 
 
+def _nowhere(record: Record) -> None:
+    """What is forgotten is not kept."""
+
+
 def _tell(text: str) -> None:
-    print(log.redact(text), file=sys.stderr, flush=True)
+    # What only looks like a secret stays: it is a page to be visited.
+    print(log.redact_known(text), file=sys.stderr, flush=True)
