@@ -101,7 +101,17 @@ MAY_IMPORT: dict[str, set[str]] = {
         "upstream",
     },
     "diagnose": {*CORE, "assembly", "http", "log", "relay", "shaping", "upstream"},
-    "sign_in": {"config", "errors", "http", "log", "oauth"},
+    "sign_in": {
+        "config",
+        "errors",
+        "http",
+        "jsonrpc",
+        "log",
+        "oauth",
+        "spec",
+        "stdio",
+        "upstream",
+    },
     "demo": {*CORE, "log"},
     "cli": {
         *CORE,

@@ -19,6 +19,7 @@ from mcp_stdio.errors import (
     UsageFailure,
 )
 from mcp_stdio.oauth import login
+from mcp_stdio.oauth.authorization import NobodyCameBack
 from mcp_stdio.oauth.challenge import Challenge
 from mcp_stdio.oauth.commands import Fetched, Visit
 from mcp_stdio.oauth.record import Record, Registration
@@ -262,7 +263,7 @@ def test_no_page_is_opened_unasked_where_none_may_be() -> None:  # A-41
 def test_a_step_up_that_nobody_answers_costs_nothing() -> None:
     at = world()
     at.browser = TimedOut("nobody came back")
-    with pytest.raises(TimedOut):
+    with pytest.raises(NobodyCameBack):
         step_up(at)
     assert at.kept == []
 

@@ -18,7 +18,7 @@ from mcp_stdio.errors import (
     UsageFailure,
 )
 from mcp_stdio.oauth import login
-from mcp_stdio.oauth.authorization import code_challenge
+from mcp_stdio.oauth.authorization import NobodyCameBack, code_challenge
 from mcp_stdio.oauth.challenge import Challenge
 from mcp_stdio.oauth.commands import Fetch, Fetched, Listen, Visit
 from mcp_stdio.oauth.record import Record, Registration
@@ -463,7 +463,7 @@ def test_when_a_secret_expires_is_kept(said: object, kept: float | None) -> None
 def test_a_registration_outlives_a_sign_in_that_nobody_finished() -> None:
     at = world()
     at.browser = TimedOut("nobody came back")
-    with pytest.raises(TimedOut):
+    with pytest.raises(NobodyCameBack):
         sign_in(at)
     [kept] = at.kept
     assert kept.registrations[AS].client_id == "client-1"
@@ -472,7 +472,7 @@ def test_a_registration_outlives_a_sign_in_that_nobody_finished() -> None:
 def test_a_stored_client_whose_page_never_leads_back_is_forgotten() -> None:  # design 5
     at = world()
     at.browser = TimedOut("nobody came back")
-    with pytest.raises(TimedOut):
+    with pytest.raises(NobodyCameBack):
         sign_in(at, KNOWN.holding(OLD))
     assert at.kept == [NEW.holding(OLD)]  # they may be in use elsewhere
 
@@ -480,7 +480,7 @@ def test_a_stored_client_whose_page_never_leads_back_is_forgotten() -> None:  # 
 def test_an_id_of_the_user_is_not_forgotten_for_that() -> None:
     at = world()
     at.browser = TimedOut("nobody came back")
-    with pytest.raises(TimedOut):
+    with pytest.raises(NobodyCameBack):
         sign_in(at, KNOWN, client_id="stored")
     assert at.kept == []
 
