@@ -180,6 +180,17 @@ async def test_what_a_modern_server_says_to_the_bridge_is_the_answer(
         assert here.sse.seen == []
 
 
+async def test_a_discovery_that_wants_a_credential_says_so(autojump_clock: MockClock) -> None:
+    """A server that refuses `initialize` before it asks who is there."""
+    wanted = AuthorizationFailed("401", status=401)
+    async with world(
+        FakeUpstream(initialize=refused(405)), FakeUpstream(initialize=wanted)
+    ) as here:
+        await here.client.done(asked := here.client.ask("initialize", INITIALIZE))
+        assert asked.failure is wanted
+        assert here.sse.seen == []
+
+
 @pytest.mark.parametrize("failure", [Unreachable("nobody"), TimedOut("silent"), refused(503)])
 async def test_a_discovery_that_fails_by_accident_proves_nothing(
     autojump_clock: MockClock, failure: Any

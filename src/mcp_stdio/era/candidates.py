@@ -13,7 +13,7 @@ from enum import Enum
 
 from mcp_stdio.era import evidence
 from mcp_stdio.era.evidence import Outcome, Verdict
-from mcp_stdio.errors import RelayError
+from mcp_stdio.errors import AuthorizationFailed, RelayError
 from mcp_stdio.jsonrpc import Message
 from mcp_stdio.upstream import Upstream
 
@@ -76,6 +76,8 @@ def _judge_bridge(outcome: Outcome) -> Step:
         if outcome.error is None:
             return Step.STAY
         verdict = evidence.of_error(outcome.error)
+    elif isinstance(outcome, AuthorizationFailed):
+        return Step.STOP  # that the credential is wanted here is news, and what to do about it
     else:
         verdict = evidence.of_failed_discovery(outcome)
     return {
