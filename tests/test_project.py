@@ -38,8 +38,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": set(),
     "redaction": set(),
     "retry": set(),
-    "splice": set(),
     "errors": {"redaction"},
+    "splice": {"errors"},
     "jsonrpc": {"errors", "redaction", "splice"},
     "spec": {"jsonrpc"},
     "sse": {"errors"},
@@ -72,7 +72,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sleep": set(),
     "last_words": {"errors", "jsonrpc", "spec"},
     # top
-    "era": {"errors", "jsonrpc", "log", "retry", "spec", "upstream"},
+    "era": {"errors", "jsonrpc", "last_words", "log", "retry", "spec", "splice", "upstream"},
     "assembly": {
         "bridge",
         "config",

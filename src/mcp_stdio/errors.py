@@ -21,6 +21,7 @@ what is the client's own fault has JSON-RPC's code for that.
     │   ├── Refused             an HTTP error status without a JSON-RPC answer
     │   └── TooLarge            a message over the size limit
     ├── Unsendable              the client's message; none of it left
+    ├── TooDeep                 a message that cannot be changed on its way
     ├── CannotBridge      E-6   no counterpart in the other protocol era
     └── SessionLost       E-7   the session ended under a running request
 
@@ -173,6 +174,13 @@ class Unsendable(RelayError):
 
     code = -32602
     kind = "invalid_params"
+
+
+class TooDeep(RelayError):
+    """A message that has to be changed on its way is nested too deeply for that."""
+
+    def __init__(self) -> None:
+        super().__init__("the message is nested too deeply to be changed")
 
 
 class CannotBridge(RelayError):

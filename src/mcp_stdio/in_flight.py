@@ -24,7 +24,7 @@ counted: its reader must always see the next cancel and the end."""
 class Relayed:
     """One message on its way. It is the `Leave` of its own call."""
 
-    __slots__ = ("_in_flight", "is_answered", "message", "scope", "shield", "turn", "withdrawn")
+    __slots__ = ("_in_flight", "is_answered", "message", "scope", "shields", "turn", "withdrawn")
 
     def __init__(self, in_flight: InFlight, message: Message, turn: Turn) -> None:
         self._in_flight = in_flight
@@ -33,7 +33,7 @@ class Relayed:
         self.turn = turn
         self.withdrawn: Message | None = None
         self.is_answered = not message.is_request
-        self.shield: trio.CancelScope | None = None
+        self.shields: list[trio.CancelScope] = []
 
     @property
     def is_open(self) -> bool:
@@ -48,8 +48,9 @@ class Relayed:
     def shielded(self, seconds: float) -> trio.CancelScope:
         """A scope that outlives the client's cancel but not the end of the program."""
         deadline = min(trio.current_time() + seconds, self._in_flight.deadline)
-        self.shield = trio.CancelScope(shield=True, deadline=deadline)
-        return self.shield
+        shield = trio.CancelScope(shield=True, deadline=deadline)
+        self.shields.append(shield)
+        return shield
 
     def withdraw(self, cancel: Message) -> None:
         """The client wants no answer any more."""
@@ -125,5 +126,5 @@ class InFlight:
         """Nothing of this may last longer than `deadline` (trio's clock)."""
         self.deadline = min(self.deadline, deadline)
         for relayed in self._all:
-            if relayed.shield is not None:
-                relayed.shield.deadline = min(relayed.shield.deadline, self.deadline)
+            for shield in relayed.shields:
+                shield.deadline = min(shield.deadline, self.deadline)

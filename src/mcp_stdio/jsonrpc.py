@@ -16,7 +16,7 @@ from enum import Enum
 from typing import Any
 
 from mcp_stdio import splice
-from mcp_stdio.errors import RelayError
+from mcp_stdio.errors import RelayError, TooDeep
 from mcp_stdio.redaction import redact
 from mcp_stdio.splice import PATIENT_DECODER, STRICT_DECODER
 
@@ -100,12 +100,15 @@ class Message:
     def edited(self, change: Callable[[str], str]) -> Message:
         """The message that `change` makes of the text of this one, as a rule with `splice`.
 
-        Raises NotAMessage when that is none, or is nested too deeply to be looked into.
+        `change` must leave a message. Raises TooDeep.
         """
+        raw = change(self.raw.decode()).encode()
         try:
-            return parse(change(self.raw.decode()).encode())
-        except RecursionError:
-            raise NotAMessage(PARSE_ERROR, "nested too deeply") from None
+            return parse(raw)
+        except NotAMessage as exc:
+            if exc.code == PARSE_ERROR:  # what was parsed before, with fewer calls around
+                raise TooDeep from None
+            raise
 
 
 def same_id(one: Id | None, other: Id | None) -> bool:
@@ -148,7 +151,7 @@ def split(raw: bytes) -> list[bytes]:
     text = raw.decode()
     try:
         return [text[start:end].encode() for start, end in splice.elements(text)]
-    except RecursionError:
+    except TooDeep:
         raise NotAMessage(PARSE_ERROR, "nested too deeply") from None
 
 

@@ -13,6 +13,8 @@ import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from mcp_stdio.errors import TooDeep
+
 
 class Member(NamedTuple):
     """A member of an object: its name, and where name and value stand in the text."""
@@ -51,14 +53,14 @@ def encode(value: Any) -> str:
 
 
 def members(text: str, start: int = 0) -> list[Member]:
-    """The members of the object at `start`, in order. Raises RecursionError (see `elements`)."""
+    """The members of the object at `start`, in order. Raises TooDeep."""
     found: list[Member] = []
     at = _skip(text, _skip(text, start) + 1)
     while text[at] != "}":
         begin = at
         name, at = PATIENT_DECODER.raw_decode(text, at)
         value = _skip(text, _skip(text, at) + 1)
-        _, end = PATIENT_DECODER.raw_decode(text, value)
+        end = _end(text, value)
         found.append(Member(name, begin, value, end))
         at = _skip(text, end)
         if text[at] == ",":
@@ -72,14 +74,11 @@ def spans(text: str, start: int = 0) -> dict[str, tuple[int, int]]:
 
 
 def elements(text: str, start: int = 0) -> list[tuple[int, int]]:
-    """Where each element of the array at `start` begins and ends.
-
-    Raises RecursionError for nesting that could only be parsed with a few calls less around it.
-    """
+    """Where each element of the array at `start` begins and ends. Raises TooDeep."""
     found: list[tuple[int, int]] = []
     at = _skip(text, _skip(text, start) + 1)
     while text[at] != "]":
-        _, end = PATIENT_DECODER.raw_decode(text, at)
+        end = _end(text, at)
         found.append((at, end))
         at = _skip(text, end)
         if text[at] == ",":
@@ -154,6 +153,21 @@ def edit(text: str, change: Callable[[str], str], *path: str) -> str:
     return f"{text[: span[0]]}{change(text[span[0] : span[1]])}{text[span[1] :]}"
 
 
+def edit_members(text: str, change: Callable[[str, str], str]) -> str:
+    """The object with each value replaced by what `change` makes of its name and text.
+
+    In one pass: an object may have thousands of members. Text that is no object stays.
+    """
+    if text[_skip(text, 0)] != "{":
+        return text
+    parts: list[str] = []
+    at = 0
+    for member in members(text):
+        parts += text[at : member.value], change(member.name, text[member.value : member.end])
+        at = member.end
+    return "".join(parts) + text[at:]
+
+
 def edit_elements(text: str, change: Callable[[str], str | None], *path: str) -> str:
     """The text with each element of the array at `path` changed; None leaves one out.
 
@@ -168,6 +182,22 @@ def edit_elements(text: str, change: Callable[[str], str | None], *path: str) ->
         return text
     kept = ",".join(element for element in new if element is not None)
     return f"{text[: span[0]]}[{kept}]{text[span[1] :]}"
+
+
+def value(text: str) -> Any:
+    """What the text means; integers of any length are understood. Raises TooDeep."""
+    try:
+        return PATIENT_DECODER.decode(text)
+    except RecursionError:
+        raise TooDeep from None
+
+
+def _end(text: str, start: int) -> int:
+    """Where the value at `start` ends."""
+    try:
+        return PATIENT_DECODER.raw_decode(text, start)[1]
+    except RecursionError:  # it could only be parsed with a few calls less around
+        raise TooDeep from None
 
 
 def _skip(text: str, at: int) -> int:

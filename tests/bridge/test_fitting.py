@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -60,11 +61,20 @@ def test_what_only_the_stateless_era_knows_is_taken_out(
     assert fitted(result, "x/y", version) == (told or result)
 
 
+WORDS = st.sampled_from(
+    [
+        *("inputSchema", "outputSchema", "properties", "type", "object", "content", "text"),
+        *("structuredContent", "resource_link", "audio", "uri", "name", "annotations", "_meta"),
+    ]
+)
+"""What the code looks for: of other words hardly one example would mean anything to it."""
+
+
 @given(
     st.recursive(
-        st.none() | st.booleans() | st.integers() | st.text(),
-        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-        max_leaves=10,
+        st.none() | st.booleans() | st.integers() | WORDS,
+        lambda inner: st.lists(inner) | st.dictionaries(WORDS, inner),
+        max_leaves=15,
     ),
     st.sampled_from(VERSIONS),
     st.sampled_from(["tools/list", "tools/call", "prompts/get", "resources/read", "x/y"]),
@@ -246,3 +256,20 @@ def test_a_missing_capability_is_named(required: str, names: str) -> None:
 def test_other_errors_stay_what_they_were(error: str) -> None:
     """B-32, B-33, B-34."""
     assert failed(error, READ) == error
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_structured_content_that_is_not_there_is_not_told(version: str) -> None:
+    result = '{"content":[],"structuredContent":null}'
+    assert fitted(result, "tools/call", version) == '{"content":[]}'
+
+
+def test_a_tool_of_very_many_parameters_is_read_in_one_pass() -> None:
+    """One pass for each would take minutes, and nothing else runs meanwhile."""
+    many = ",".join(f'"p{number}":true' for number in range(20_000))
+    begun = time.monotonic()
+    told = fitted(f'{{"tools":[{{"inputSchema":{{"properties":{{{many}}}}}}}]}}', "tools/list")
+    assert told == f'{{"tools":[{{"inputSchema":{{"properties":{{{many}}}}}}}]}}'.replace(
+        "true", "{}"
+    )
+    assert time.monotonic() - begun < 20

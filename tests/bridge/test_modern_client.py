@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from mcp_stdio import jsonrpc, spec
-from mcp_stdio.bridge.modern_client import OWN_REQUEST
+from mcp_stdio.bridge.log_level import PATIENCE
 from mcp_stdio.errors import CannotBridge, Refused, RelayError, TimedOut, Unreachable
 from mcp_stdio.jsonrpc import Message
 from mcp_stdio.upstream import Call
@@ -407,10 +407,13 @@ async def test_a_level_that_cannot_be_set_holds_up_nothing(
         asked = client.call(level="debug")
         await client.done(asked)
         assert asked.result["resultType"] == "complete"
-        assert asked.took == (0 if refuses else OWN_REQUEST)
+        assert asked.took == (0 if refuses else PATIENCE)
         await client.done(client.call(level="debug"))
-    # What was refused is not asked for again; what was lost is.
-    assert await levels_set(upstream) == ["debug"] * (1 if refuses else 2)
+        # Neither is asked for again: a silent server would hold up each request.
+        calls = [client.call(level="debug") for _ in range(5)]
+        await client.done(*calls)
+        assert [each.took for each in calls] == 5 * [0]
+    assert await levels_set(upstream) == ["debug"]
 
 
 async def test_a_level_whose_answer_never_came_is_not_taken_for_set(

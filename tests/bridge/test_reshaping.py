@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mcp_stdio import __version__, jsonrpc, spec
 from mcp_stdio.bridge import reshaping
 from mcp_stdio.bridge.reshaping import Filter, Opened
-from mcp_stdio.errors import BadAnswer, CannotBridge
+from mcp_stdio.errors import CannotBridge, TooDeep
 from mcp_stdio.jsonrpc import Message
 
 VERSION = b'"io.modelcontextprotocol/protocolVersion":"2026-07-28"'
@@ -553,5 +553,5 @@ def test_what_is_nested_too_deeply_to_be_cut_is_cut_or_a_failure_of_ours() -> No
         else:
             reshaping.tagged(notification, 1)
 
-    with suppress(BadAnswer):
+    with suppress(TooDeep):
         deeper(500)

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_stdio import errors, jsonrpc
+from mcp_stdio.errors import TooDeep
 from mcp_stdio.jsonrpc import Kind, Message, NotAMessage, parse, parse_many
 
 REQUEST = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x"}}'
@@ -265,12 +266,12 @@ def test_no_bytes_raise_anything_else(raw: bytes) -> None:
 def test_deep_nesting_is_a_message_or_a_parse_error(depth: int) -> None:
     raw = b'{"jsonrpc":"2.0","id":1,"method":"m","params":' + b"[" * depth + b"]" * depth + b"}"
 
-    def read(frames: int) -> Message | NotAMessage:
+    def read(frames: int) -> Message | NotAMessage | TooDeep:
         if frames:
             return read(frames - 1)
         try:
             return parse(raw).with_id(2)
-        except NotAMessage as exc:
+        except (NotAMessage, TooDeep) as exc:
             return exc
 
     for frames in range(0, 60, 3):

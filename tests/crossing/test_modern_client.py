@@ -94,13 +94,13 @@ async def test_prompts_and_completion(server: Peer, errors: Path) -> None:
 
 async def test_a_cancel_reaches_the_server(server: Peer, errors: Path) -> None:
     """T-60, B-56"""
-    ended = server.printed().count("slow cancelled 302.5")
+    ended = server.printed().count("slow cancelled 307.25")
     async with connected(server.url, errors, mode=MODERN) as client:
-        call = await client.begin("call_tool", name="slow", arguments={"seconds": 302.5})
-        await until(lambda: server.printed().count("slow begins 302.5") > ended)
+        call = await client.begin("call_tool", name="slow", arguments={"seconds": 307.25})
+        await until(lambda: server.printed().count("slow begins 307.25") > ended)
         await client.do("cancel", id=call)
         assert await client.outcome(call) is None
-        await until(lambda: server.printed().count("slow cancelled 302.5") > ended)
+        await until(lambda: server.printed().count("slow cancelled 307.25") > ended)
         assert await client.text("echo", text="still here") == "still here"
 
 

@@ -5,6 +5,7 @@ The matrix of eras (protocol.md 2.1, D-A to D-E, D-1) and the sequences real cli
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,11 +14,13 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from mcp_stdio import jsonrpc
 from mcp_stdio.assembly import assemble
 from mcp_stdio.config import Config
 from mcp_stdio.errors import AuthorizationFailed, CannotBridge, TimedOut, Unreachable
 from tests.upstream.fakes import (
     FOREVER,
+    INITIALIZE,
     URL,
     Answer,
     Asked,
@@ -26,6 +29,7 @@ from tests.upstream.fakes import (
     Seen,
     Server,
     error,
+    event,
     events,
     result,
     unreachable,
@@ -162,6 +166,46 @@ async def test_a_server_that_refuses_everything(autojump_clock: MockClock, trans
         assert opening.failure.status == 404
         assert "no such page" in str(opening.failure)
     assert server.order().count("GET") == (transport == "auto")
+
+
+@pytest.mark.parametrize("attempt", range(10))
+async def test_a_ping_before_the_handshake_does_not_hold_it_up(
+    autojump_clock: MockClock, attempt: int
+) -> None:
+    """P4: trio runs what has become ready in random order, so one attempt shows little."""
+    async with relayed(LegacyServer()) as client:
+        sent = [client.ask("ping"), client.ask("initialize", INITIALIZE)]
+        sent += [client.tell(INITIALIZED), client.ask(LIST), client.ask("ping"), client.ask(LIST)]
+        await client.done(*sent)
+        assert [each.failure for each in sent] == 6 * [None]
+        assert sent[3].result == sent[5].result == {}
+
+
+@pytest.mark.parametrize("kind", [LegacyServer, DualServer])
+async def test_a_server_that_pings_before_it_opens(
+    autojump_clock: MockClock, kind: type[Server]
+) -> None:
+    answered_ping = trio.Event()
+    server = kind()
+
+    def stream(seen: Seen) -> Reply:
+        plain = server.opened(seen)
+        [body] = plain.body
+        assert isinstance(body, bytes)
+        said = event({"id": "p", "method": "ping"}), answered_ping, event(body.decode())
+        return Reply(body=said, media_type="text/event-stream", headers=plain.headers)
+
+    def take(seen: Seen) -> Reply:
+        answered_ping.set()
+        return Reply(202, media_type=None)
+
+    server.rules |= {"initialize": stream, "response": take}
+    async with relayed(server) as client:
+        opening = client.ask("initialize", INITIALIZE)
+        await wait_all_tasks_blocked()
+        await client.done(client.reply("p"), opening)
+        assert opening.took == 0
+        assert "result" in opening.answer
 
 
 # A client that does not
@@ -371,7 +415,78 @@ async def test_an_accident_decides_no_era(
             assert "result" in (await asked(client, LIST)).answer
 
 
+@pytest.mark.parametrize("status", [403, 429, 500, 503])
+async def test_an_error_of_an_accident_decides_no_era_either(
+    autojump_clock: MockClock, status: int
+) -> None:
+    """D-D: also with a JSON-RPC error in its body."""
+    server = DualServer(**{DISCOVER: lambda seen: error(seen, -32603, "hiccup", status)})
+    async with relayed(server) as client:
+        called = await asked(client, CALL, params(name="x"))
+        assert called.failure is not None
+        assert "hiccup" in str(called.failure)
+        assert "relay-" not in str(called.failure)
+        assert CALL not in posts(server)
+        server.rules.clear()
+        assert (await asked(client, CALL, params(name="x"))).result["by"] == "modern"
+
+
+@pytest.mark.parametrize("settings", [{}, {"protocol_era": "modern"}])
+@pytest.mark.parametrize("status, code", [(500, -32603), (403, -32000), (400, -32021)])
+async def test_what_a_bridged_handshake_is_told_comes_under_its_own_id(
+    autojump_clock: MockClock, status: int, code: int, settings: dict[str, Any]
+) -> None:
+    """S-6, T-15, B-32: the server's error to our own discover, with code and data."""
+    server = ModernServer()
+    server.rules[DISCOVER] = lambda seen: error(seen, code, "hiccup", status)
+    async with relayed(server, **settings) as client:
+        await client.done(opening := client.ask("initialize", INITIALIZE, id=0))
+        if settings or code == -32021:
+            assert opening.answer["id"] == 0
+            assert opening.answer["error"]["code"] == code
+        else:  # nothing is proven: the first answer counts
+            assert opening.answer["error"]["code"] == -32022
+        server.rules.clear()
+        await client.shake_hands()
+        server.rules[DISCOVER] = lambda seen: error(seen, code, "hiccup", status)
+        await client.done(again := client.ask("initialize", INITIALIZE, id="again"))
+        assert again.answer["id"] == "again"
+        assert "error" in again.answer
+
+
+async def test_a_modern_server_that_answers_no_discover(autojump_clock: MockClock) -> None:
+    """It says what it is when it meets the handshake that is tried instead (D-D)."""
+    server = ModernServer(**{DISCOVER: Reply(before=[FOREVER])})
+    unsupported = {"supported": ["2026-07-28"], "requested": "2025-11-25"}
+
+    def refuse(seen: Seen) -> Reply:
+        body = {"code": -32022, "message": "Unsupported protocol version", "data": unsupported}
+        return Reply(400, [json.dumps({"jsonrpc": "2.0", "id": seen.id, "error": body}).encode()])
+
+    server.rules["initialize"] = refuse
+    async with relayed(server) as client:
+        called = await asked(client, CALL, params(name="x"))
+        assert called.result["by"] == "modern"
+        assert called.took == 10
+
+
 # Eras that change
+
+
+async def test_a_listen_stream_ends_when_the_way_to_the_server_changes(
+    autojump_clock: MockClock,
+) -> None:
+    server = LegacyServer()
+    async with relayed(server) as client:
+        await asked(client, LIST, params())
+        listen = client.ask(LISTEN, params(notifications={"toolsListChanged": True}), id="l")
+        await wait_all_tasks_blocked()
+        server.__class__ = ModernServer  # type: ignore[assignment]
+        server.forget()
+        assert (await asked(client, LIST, params())).result["by"] == "modern"
+        await client.done(listen)
+        assert listen.result["resultType"] == "complete"
+        assert [each.method for each in listen.emitted][-2:] == ["", "notifications/cancelled"]
 
 
 async def test_a_server_that_becomes_modern_under_a_session(autojump_clock: MockClock) -> None:
@@ -424,6 +539,74 @@ async def test_a_server_that_becomes_legacy_under_a_modern_client(
         listed = await asked(client, LIST, params())
         assert listed.result["resultType"] == "complete"
         assert "by" not in listed.result
+
+
+@pytest.mark.parametrize(
+    "kind, settings, code",
+    [
+        ("modern", {"protocol_era": "modern"}, -32000),
+        ("legacy", {"protocol_era": "legacy"}, -32021),
+        ("legacy", {"protocol_era": "legacy", "transport": "streamable-http"}, -32021),
+    ],
+)
+async def test_what_the_user_says_leaves_nothing_to_look_for(
+    autojump_clock: MockClock,
+    caplog: pytest.LogCaptureFixture,
+    kind: str,
+    settings: dict[str, Any],
+    code: int,
+) -> None:
+    server = SERVERS[kind]()
+    async with relayed(server, **settings) as client:
+        await client.shake_hands()
+        await wait_all_tasks_blocked()  # the listening stream is asked for on the way
+        before = len(server.seen)
+        server.rules[CALL] = lambda seen: error(seen, code)
+        called = await asked(client, CALL, {"name": "x"})
+        assert called.answer["error"]["code"] == code
+        assert called.took == 0
+        assert [seen.rule for seen in server.seen[before:]] == [CALL]
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+async def test_a_server_declared_legacy_is_never_asked_to_discover(
+    autojump_clock: MockClock,
+) -> None:
+    server = LegacyServer()
+    async with relayed(server, protocol_era="legacy") as client:
+        await asked(client, LIST, params())
+        server.rules[CALL] = lambda seen: error(seen, -32022)
+        await asked(client, CALL, params(name="x"))
+    assert DISCOVER not in posts(server)
+
+
+async def test_an_answer_stays_where_nothing_crosses(autojump_clock: MockClock) -> None:
+    server = DualServer()
+    async with relayed(server, bridge="never") as client:
+        await asked(client, DISCOVER, params())
+        server.rules |= {CALL: lambda seen: error(seen, -32600), DISCOVER: Reply(404)}
+        called = await asked(client, CALL, params(name="x"))
+        assert called.answer["error"]["code"] == -32600
+
+
+async def test_a_probe_of_our_own_repeats_what_the_client_wrote(
+    autojump_clock: MockClock,
+) -> None:
+    """P3."""
+    server = ModernServer()
+    raw = (
+        '{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":{"x":1,'
+        '"io.modelcontextprotocol/protocolVersion":"2026-07-28",'
+        '"io.modelcontextprotocol/clientCapabilities":{"experimental":{"n":1e400}}}}}'
+    )
+    async with relayed(server) as client:
+        await client.done(listed := client.put(jsonrpc.parse(raw.encode())))
+        assert listed.failure is None
+    [probe] = server.got(DISCOVER)
+    assert b'"io.modelcontextprotocol/clientCapabilities":{"experimental":{"n":1e400}}' in (
+        probe.request.body
+    )
+    assert b'"x"' not in probe.request.body
 
 
 # What the user says

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -135,6 +136,9 @@ def test_after_which_initialize_another_way_is_tried(
     assert evidence.may_be_http_sse(failure) is may_be_http_sse
 
 
+CALL, LISTING = jsonrpc.request(1, "tools/call"), jsonrpc.request(1, "tools/list")
+
+
 def error(code: int) -> Outcome:
     return jsonrpc.error(1, code, "no")
 
@@ -143,7 +147,6 @@ def error(code: int) -> Outcome:
     "verdict, outcome, is_doubtful",
     [
         (LEGACY, error(-32022), True),
-        (LEGACY, error(-32020), True),
         (LEGACY, error(-32601), False),
         (LEGACY, error(-32602), False),
         (LEGACY, HandshakeRefused("no `initialize` any more"), True),
@@ -164,17 +167,38 @@ def error(code: int) -> Outcome:
     ],
 )
 def test_what_contradicts_a_verdict(verdict: Verdict, outcome: Outcome, is_doubtful: bool) -> None:
-    assert evidence.contradicts(verdict, outcome) is is_doubtful
+    for request in (CALL, LISTING):
+        assert evidence.contradicts(verdict, request, outcome) is is_doubtful
+
+
+def test_a_session_may_want_headers_for_its_calls() -> None:
+    """Design 4: -32020 on an established session is about headers; nothing but a call has any."""
+    assert not evidence.contradicts(LEGACY, CALL, error(-32020))
+    assert evidence.contradicts(LEGACY, LISTING, error(-32020))
+    assert not evidence.contradicts(LEGACY, LISTING, error(-32021))
+    draft = jsonrpc.error(1, -32004, "no", versions("2026-07-28"))
+    assert evidence.contradicts(LEGACY, CALL, draft)
+
+
+@pytest.mark.parametrize("code", [[], {}, [-32022], "-32022", None, True, -32022.0])
+@pytest.mark.parametrize("verdict", Verdict)
+def test_what_is_no_code_says_nothing(verdict: Verdict, code: object) -> None:
+    """A server may send anything; none of it may end more than its own request."""
+    body = {"jsonrpc": "2.0", "id": 1, "error": {"code": code, "message": "odd"}}
+    odd = jsonrpc.parse(json.dumps(body).encode())
+    for request in (CALL, LISTING):
+        assert not evidence.contradicts(verdict, request, odd)
+    assert not evidence.may_send_again(CALL, odd)
+    assert evidence.of_discovery(odd) is LEGACY
 
 
 @pytest.mark.parametrize("outcome", [error(-32000), refused(404)(DISCOVER), BadAnswer("no")])
 def test_only_what_did_not_run_is_sent_to_the_right_era(outcome: Outcome) -> None:
     """P2: a call whose refusal does not prove that it did not run is not sent again."""
-    call, listing = jsonrpc.request(1, "tools/call"), jsonrpc.request(1, "tools/list")
-    assert not evidence.may_send_again(call, outcome)
-    assert evidence.may_send_again(listing, outcome)
+    assert not evidence.may_send_again(CALL, outcome)
+    assert evidence.may_send_again(LISTING, outcome)
 
 
 @pytest.mark.parametrize("code", [-32020, -32022])
 def test_errors_before_execution_let_a_call_be_sent_again(code: int) -> None:
-    assert evidence.may_send_again(jsonrpc.request(1, "tools/call"), error(code))
+    assert evidence.may_send_again(CALL, error(code))

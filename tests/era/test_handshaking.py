@@ -253,8 +253,7 @@ async def test_a_second_initialize_asks_who_accepted_first(autojump_clock: MockC
         assert here.bridge.methods() == 2 * ["initialize", INITIALIZED]
 
 
-@pytest.mark.parametrize("method", [CALL, LIST])
-@pytest.mark.parametrize("code", [-32022, -32020])
+@pytest.mark.parametrize("code, method", [(-32022, CALL), (-32022, LIST), (-32020, LIST)])
 async def test_a_server_that_has_become_modern(
     autojump_clock: MockClock, method: str, code: int
 ) -> None:
@@ -286,6 +285,39 @@ async def test_a_server_that_has_become_one_of_the_handshake_era(
         assert here.session.methods() == ["initialize", "initialize", INITIALIZED]
         await here.client.done(listed := here.client.ask(LIST))
         assert listed.result == {"by": "session"}
+
+
+@pytest.mark.parametrize("code", [-32020, -32021])
+async def test_a_session_that_wants_headers_or_a_capability_stays(
+    autojump_clock: MockClock, code: int
+) -> None:
+    """Design 4: the era stays, also where the server knows both."""
+    async with world(bridge=FakeUpstream("2025-06-18", initialize=ACCEPTED)) as here:
+        await here.shake_hands()
+        here.session.rules[CALL] = {"code": code, "message": "wanting"}
+        await here.client.done(asked := here.client.ask(CALL))
+        assert asked.answer["error"]["code"] == code
+        assert here.bridge.seen == []
+
+
+async def test_what_was_in_force_is_carried_over(autojump_clock: MockClock) -> None:
+    """Nothing is hidden: log level and subscriptions go along, and changes may have been missed."""
+    known = {"tools": {"listChanged": True}, "prompts": {"listChanged": False}, "logging": {}}
+    session = FakeUpstream("2025-06-18", initialize=ACCEPTED | {"capabilities": known})
+    async with world(session, FakeUpstream("2025-06-18", initialize=ACCEPTED)) as here:
+        await here.shake_hands()
+        setting = [("logging/setLevel", {"level": "debug"}), ("resources/subscribe", {"uri": "a"})]
+        setting += [("resources/subscribe", {"uri": "b"}), ("resources/unsubscribe", {"uri": "b"})]
+        for method, params in setting:
+            await here.client.done(here.client.ask(method, params))
+        here.session.rules[LIST] = {"code": -32022, "message": "modern"}
+        await here.client.done(here.client.ask(LIST))
+        sent = [(each.method, dict(each.params)) for each in here.bridge.seen]
+        assert sent[2:] == [*setting[:2], (LIST, {})]
+        assert [(each.method, dict(each.params)) for each in here.client.emitted] == [
+            ("notifications/tools/list_changed", {}),
+            ("notifications/resources/updated", {"uri": "a"}),
+        ]
 
 
 async def test_an_odd_answer_is_looked_at_once_in_a_while(autojump_clock: MockClock) -> None:

@@ -70,6 +70,9 @@ async def test_a_cancel_reaches_the_server_at_once_and_no_answer_follows(
 
 
 async def test_a_hundred_calls_are_withdrawn_one_by_one(sdk_server: Peer, tmp_path: Path) -> None:
+    def begun() -> int:
+        return sdk_server.printed().count("slow begins 302.5")
+
     def cancelled() -> int:
         return sdk_server.printed().count("slow cancelled 302.5")
 
@@ -79,7 +82,10 @@ async def test_a_hundred_calls_are_withdrawn_one_by_one(sdk_server: Peer, tmp_pa
         call = {"name": "slow", "arguments": {"seconds": 302.5}}
         for number in range(100):
             await wire.put(id=number, method="tools/call", params=call)
-        await until(lambda: sdk_server.printed().count("slow begins 302.5") == 100)
+        try:
+            await until(lambda: begun() == 100)
+        finally:
+            assert begun() == 100
         for number in range(100):
             await wire.put(
                 method="notifications/cancelled", params={"requestId": number, "reason": "no"}

@@ -587,6 +587,40 @@ async def test_calls_in_flight_when_the_stream_ends(
     assert CANCELLED not in server.order()
 
 
+async def test_a_call_whose_post_is_pending_when_the_stream_ends(
+    autojump_clock: MockClock,
+) -> None:
+    """Some servers never answer a POST for a session that is over."""
+    server = SseServer(**{CALL: Reply(before=[FOREVER])})
+    async with over_sse_with(server) as client:
+        await client.shake_hands()
+        call = await running(client, server)
+        server.streams[-1].end()
+        await client.done(call)
+        assert isinstance(call.failure, ConnectionLost)
+        assert call.took == 0
+    assert server.order().count(CALL) == 1
+
+
+async def test_an_id_used_again_while_the_first_post_completes(autojump_clock: MockClock) -> None:
+    server = SseServer()
+
+    def slow(seen: Seen) -> Reply:
+        server.answer_it(seen, {"n": seen.message["params"]["n"]})
+        return Reply(202, media_type=None, before=[0.5])
+
+    server.rules[CALL] = slow
+    async with over_sse_with(server) as client:
+        await client.shake_hands()
+        first = client.ask(CALL, {"n": 1}, id=7)
+        await trio.sleep(0.1)
+        assert first.result == {"n": 1}
+        assert not first.over.is_set()
+        second = client.ask(CALL, {"n": 2}, id=7)
+        await client.done(first, second)
+        assert second.result == {"n": 2}
+
+
 async def test_what_is_safe_is_asked_only_once_more(autojump_clock: MockClock) -> None:
     server = SseServer()
     async with over_sse_with(server) as client:

@@ -118,6 +118,18 @@ async def test_an_initialize_answered_by_a_stream(autojump_clock: MockClock) -> 
     assert headers(server.got(CALL)[0]) == ("2025-11-25", "session-1")
 
 
+async def test_an_id_used_again_as_soon_as_it_is_answered(autojump_clock: MockClock) -> None:
+    server = Server(**{CALL: lambda seen: result(seen, {"n": seen.message["params"]["n"]})})
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        client.slowness = 1.0  # the answer is being written, and its task still there
+        first = client.ask(CALL, {"n": 1}, id=7)
+        await trio.sleep(0.5)
+        second = client.ask(CALL, {"n": 2}, id=7)
+        await client.done(first, second)
+        assert [first.result, second.result] == [{"n": 1}, {"n": 2}]
+
+
 async def test_a_server_that_asks_before_the_handshake_is_over(autojump_clock: MockClock) -> None:
     """S-9: it may ping and log; anything else is not for a client that has said nothing yet."""
     server = Server()

@@ -285,6 +285,17 @@ async def test_a_lost_answer_is_asked_for_under_a_new_id(
     assert all(seen.request.method == "POST" for seen in server.seen)
 
 
+@pytest.mark.parametrize("status", [408, 502, 504])
+async def test_what_may_have_run_behind_a_gateway_is_a_new_request(
+    autojump_clock: MockClock, status: int
+) -> None:
+    server = Server(**{READ: in_turn(Reply(status), lambda seen: result(seen))})
+    async with stateless(server) as client:
+        await client.done(asked := client.ask(READ, params(uri="a"), id="mine"))
+        assert asked.answer["id"] == "mine"
+    assert [seen.id for seen in server.seen] == ["mine", "relay-1"]
+
+
 @pytest.mark.parametrize("broken", [events(note("a")), lost()], ids=["ends", "before"])
 async def test_a_call_is_never_asked_for_again(autojump_clock: MockClock, broken: Answer) -> None:
     server = Server(**{CALL: broken})

@@ -162,7 +162,9 @@ async def test_but_it_has_to_acknowledge(autojump_clock: MockClock) -> None:
 
 
 async def test_a_server_that_is_away_for_long(autojump_clock: MockClock) -> None:
-    gone: list[Answer] = [Reply(503), Reply(429), *10 * [unreachable()], lost()]
+    """A gateway may say anything meanwhile: only the server's own words end a stream."""
+    gateway = [Reply(status, [b"<h1>Oops</h1>"], "text/html") for status in (500, 404, 400)]
+    gone: list[Answer] = [Reply(503), Reply(429), *10 * [unreachable()], lost(), *gateway]
     server = Server(**{LISTEN: in_turn(listening(), *gone, listening(FOREVER))})
     async with stateless(server) as client:
         asked = client.ask(LISTEN, params(notifications=FILTER), id="l")
@@ -238,6 +240,18 @@ async def test_what_is_told_of_tasks_passes(autojump_clock: MockClock) -> None:
         ]
         assert asked.emitted[1].params == task | {"_meta": {TAG: "l"}}
     assert server.seen[0].message["params"]["notifications"] == granted
+
+
+async def test_a_stream_that_breaks_at_once_each_time_is_opened_ever_less_often(
+    autojump_clock: MockClock,
+) -> None:
+    server = Server(**{LISTEN: listening()})
+    async with stateless(server) as client:
+        asked = client.ask(LISTEN, params(notifications=FILTER), id="l")
+        await trio.sleep(300)
+        assert 10 <= len(server.seen) <= 20
+        client.cancel(asked)
+        await client.done(asked)
 
 
 async def test_after_a_sleep_the_stream_is_opened_anew_at_once(autojump_clock: MockClock) -> None:

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from mcp_stdio import spec, splice
-from mcp_stdio.errors import quote
+from mcp_stdio.errors import RelayError, quote
 from mcp_stdio.jsonrpc import INVALID_PARAMS, Message
 
 STATELESS_MEMBERS = ("resultType", "ttlMs", "cacheScope")
@@ -48,7 +48,7 @@ def fit(response: Message, request: Message, version: str) -> Message:
 
 def fit_block(text: str, version: str) -> str:
     """One block of content; what the revision does not know becomes text (B-21, B-22)."""
-    block = _value(text)
+    block = splice.value(text)
     if not isinstance(block, dict):
         return text
     words = None
@@ -78,19 +78,23 @@ def _fit_blocks(text: str, version: str, *path: str) -> str:
 
 
 def _fit_tool(text: str) -> str:
-    tool = _value(text)
+    tool = splice.value(text)
     if not isinstance(tool, dict):
         return text
     output = tool.get("outputSchema", {"type": "object"})
     if not isinstance(output, dict) or output.get("type") != "object":
         text = splice.drop(text, "outputSchema")  # B-20
     for name in ("inputSchema", "outputSchema"):
-        schema = tool.get(name)
-        properties = schema.get("properties") if isinstance(schema, dict) else None
-        for key, value in properties.items() if isinstance(properties, dict) else ():
-            if isinstance(value, bool) and splice.find(text, name) is not None:  # B-24
-                text = splice.put(text, "{}" if value else '{"not":{}}', name, "properties", key)
+        text = splice.edit(text, _fit_properties, name, "properties")
     return text
+
+
+def _fit_properties(properties: str) -> str:
+    """Subschemas as objects, where they are a plain yes or no (B-24)."""
+    return splice.edit_members(properties, lambda _, schema: _AS_OBJECT.get(schema, schema))
+
+
+_AS_OBJECT = {"true": "{}", "false": '{"not":{}}'}
 
 
 def _without_structure(text: str, result: Mapping[str, Any]) -> str:
@@ -98,6 +102,8 @@ def _without_structure(text: str, result: Mapping[str, Any]) -> str:
     structure = splice.get(text, "result", "structuredContent")
     assert structure is not None
     text = splice.drop(text, "result", "structuredContent")
+    if result["structuredContent"] is None:  # how some libraries write what is not there
+        return text
     content = result.get("content")
     blocks = content if isinstance(content, list) else []
     if any(_says(block, result["structuredContent"]) for block in blocks):
@@ -113,8 +119,8 @@ def _says(block: object, value: object) -> bool:
     if not isinstance(block, dict) or not isinstance(words := block.get("text"), str):
         return False
     try:
-        return _spelling(_value(words)) == _spelling(value)
-    except (ValueError, RecursionError):
+        return _spelling(splice.value(words)) == _spelling(value)
+    except (ValueError, RecursionError, RelayError):
         return False
 
 
@@ -148,7 +154,3 @@ def _names(capabilities: object) -> list[str]:
 def _spelling(value: object) -> str:
     # Not `==`, to which 1 and true are the same.
     return json.dumps(value, sort_keys=True)
-
-
-def _value(text: str) -> Any:
-    return splice.PATIENT_DECODER.decode(text)

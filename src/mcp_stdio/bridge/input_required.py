@@ -70,7 +70,7 @@ def question(text: str, introduction: Introduction, ids: Iterator[str]) -> Quest
 
     Raises BadAnswer when the client never said that it can be asked this.
     """
-    body = splice.PATIENT_DECODER.decode(text)
+    body = splice.value(text)
     method = body.get("method") if isinstance(body, dict) else None
     params = body.get("params") if isinstance(body, dict) else None
     known = params if isinstance(params, dict) else {}
@@ -138,20 +138,19 @@ def _fit_form(params: str, known: Mapping[str, Any]) -> str:
 
 def _fit_choices(properties: str) -> str:
     """The properties of a form; `oneOf` with titles becomes `enum` with `enumNames` (B-23)."""
-    if properties[0] != "{":
-        return properties
-    fitted = properties
-    for name, (begin, end) in splice.spans(properties).items():
-        old = properties[begin:end]
-        if (choices := _choices(old)) is not None:
-            consts, titles = (splice.encode(column) for column in zip(*choices, strict=True))
-            new = splice.put(splice.drop(old, "oneOf"), consts, "enum", last=True)
-            fitted = splice.put(fitted, splice.put(new, titles, "enumNames", last=True), name)
-    return fitted
+
+    def fit(_: str, schema: str) -> str:
+        if (choices := _choices(schema)) is None:
+            return schema
+        consts, titles = (splice.encode(column) for column in zip(*choices, strict=True))
+        fitted = splice.put(splice.drop(schema, "oneOf"), consts, "enum", last=True)
+        return splice.put(fitted, titles, "enumNames", last=True)
+
+    return splice.edit_members(properties, fit)
 
 
 def _choices(text: str) -> list[tuple[str, str]] | None:
-    schema = splice.PATIENT_DECODER.decode(text)
+    schema = splice.value(text)
     options = schema.get("oneOf") if isinstance(schema, dict) else None
     if not isinstance(options, list) or not options:
         return None

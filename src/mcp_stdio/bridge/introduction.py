@@ -13,7 +13,7 @@ from typing import Any
 
 from mcp_stdio import jsonrpc, spec, splice
 from mcp_stdio.errors import CannotBridge
-from mcp_stdio.jsonrpc import Id, Message, NotAMessage
+from mcp_stdio.jsonrpc import Id, Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Introduction:
         """The message with what makes it stand for itself, and without a `task` (B-6).
 
         `level` is that of the log messages the client wants. What else is in `_meta` stays. Raises
-        CannotBridge.
+        CannotBridge, TooDeep.
         """
 
         def change(text: str) -> str:
@@ -66,10 +66,9 @@ class Introduction:
                 meta = splice.put(meta, value, name, last=True)
             return splice.put(text, meta, "params", "_meta", last=True)
 
-        try:
-            return message.edited(change)
-        except NotAMessage:
-            raise CannotBridge("the message is nested too deeply to be bridged") from None
+        if not isinstance(message.body.get("params", {}), dict):
+            raise CannotBridge("parameters by position cannot be bridged")
+        return message.edited(change)
 
     def _meta(self, level: str | None) -> list[tuple[str, str]]:
         meta = [(spec.META_VERSION, splice.encode(spec.R5))]

@@ -23,7 +23,7 @@ from mcp_stdio.bridge.managed_listen import ManagedListen, NotGranted
 from mcp_stdio.bridge.questions import Questions
 from mcp_stdio.bridge.rounds import Rounds
 from mcp_stdio.errors import BadAnswer, CannotBridge, quote
-from mcp_stdio.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND, Message, NotAMessage
+from mcp_stdio.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND, Message
 from mcp_stdio.upstream import Call, Emit, Upstream, ask
 from mcp_stdio.upstream.patience import Patience
 from mcp_stdio.upstream.progress import Rising
@@ -267,18 +267,15 @@ class LegacyClient:
 
 
 def _fitted(response: Message, request: Message, version: str) -> Message:
-    """The response in the client's words and under its id. Raises BadAnswer."""
+    """The response in the client's words and under its id. Raises BadAnswer, TooDeep."""
     assert request.id is not None
     kind = response.result.get("resultType")
     if kind not in (None, "complete"):  # T-74
         raise BadAnswer(f"the server's result is of another type than agreed: {quote(str(kind))}")
     if response.error is not None and response.error.get("code") == spec.HEADER_MISMATCH:
         log.error("the server finds headers and message at odds: a defect of this relay")  # B-33
-    try:
-        fitted = fit(response, request, version)
-        return fitted if jsonrpc.same_id(fitted.id, request.id) else fitted.with_id(request.id)
-    except (NotAMessage, RecursionError):
-        raise BadAnswer("the server's answer is nested too deeply") from None
+    fitted = fit(response, request, version)
+    return fitted if jsonrpc.same_id(fitted.id, request.id) else fitted.with_id(request.id)
 
 
 def _is_about_version(response: Message | None) -> TypeGuard[Message]:

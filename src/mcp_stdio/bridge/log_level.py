@@ -2,7 +2,7 @@
 
 Owns what the server was told last and which requests under way want messages from which level on;
 that the messages then reach only those is the bridge's business. Logging is a convenience: a server
-that refuses the level holds up nothing.
+that refuses the level holds up nothing, and one that is silent about it next to nothing.
 """
 
 from __future__ import annotations
@@ -25,13 +25,17 @@ Own = Callable[[str, Mapping[str, Any]], Awaitable[Message]]
 """Sends a request of the bridge's own and returns the answer. Raises RelayError."""
 
 
+PATIENCE = 1.0
+"""Seconds that a request waits for the level to be set: as a rule it takes one round trip."""
+
+
 class LogLevel:
     """The level of a session, as verbose as any request under way asks for."""
 
     def __init__(self, own: Own) -> None:
         self._own = own
         self._wanted: list[str] = []
-        self._told: str | None = None  # None while nobody knows what the server has
+        self._told: str | None = None
         self._telling = trio.Lock()  # the server must hear one level after the other
 
     async def begin(self, level: str, turn: Turn) -> None:
@@ -44,15 +48,19 @@ class LogLevel:
             wanted = reshaping.most_verbose(self._wanted)
             if self._told == wanted:
                 return
-            self._told = None
+            self._told = wanted  # whatever comes of it: asking again would hold up every request
             try:
-                answer = await self._own(spec.SET_LEVEL, {"level": wanted})
+                with trio.move_on_after(PATIENCE) as asking:
+                    answer = await self._own(spec.SET_LEVEL, {"level": wanted})
+                    if answer.error is not None:
+                        log.info("the server does not set the log level")
             except RelayError as exc:
                 log.warning("could not set the log level: %s", exc)
-                return
-            if answer.error is not None:
-                log.info("the server does not set the log level")
-            self._told = wanted
+            except trio.Cancelled:
+                self._told = None  # it may not even have been sent
+                raise
+            if asking.cancelled_caught:
+                log.warning("the server does not say whether it has set the log level")
 
     def end(self, level: str) -> None:
         """A request that asked for `level` is over."""

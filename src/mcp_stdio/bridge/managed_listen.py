@@ -21,6 +21,7 @@ from mcp_stdio.errors import ConnectionLost, RelayError, TimedOut, Unreachable, 
 from mcp_stdio.jsonrpc import Id, Message
 from mcp_stdio.upstream import Emit, Upstream, own_call
 from mcp_stdio.upstream.background import guarded
+from mcp_stdio.upstream.refusal import HttpRefusal
 
 log = logging.getLogger(__name__)
 
@@ -90,11 +91,15 @@ class _Stream:
         self.settled.set()
 
     def may_come_again(self) -> bool:
-        """Whether the end of this stream is no answer for good."""
-        if self.failure is None:
-            return self.is_acknowledged
-        passes = isinstance(self.failure, Unreachable | ConnectionLost | TimedOut)
-        return passes or self.failure.retryable
+        """Whether the end of this stream is no answer for good; only the server's own words are."""
+        match self.failure:
+            case None:
+                return self.is_acknowledged
+            case HttpRefusal(answer=answer):
+                return answer is None or self.failure.retryable
+            case Unreachable() | ConnectionLost() | TimedOut():
+                return True
+        return self.failure.retryable
 
 
 class _Wish:
@@ -177,7 +182,8 @@ class ManagedListen:
     def unsubscribe(self, uri: str) -> None:
         """Listen no more for updates of a resource."""
         if uri in self._uris:
-            self._decide(uri, NotGranted())
+            self._decide(uri, None)  # who waits to be subscribed has been overtaken, not refused
+            del self._uris[uri]
             self.start()
 
     # The stream that fits

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -107,12 +106,8 @@ class ModernClient:
         # What waits for the opening leaves in the order in which it was read, and keeps nothing
         # else waiting meanwhile (P4).
         await call.turn.come()
-        read_turn, call = call.turn, replace(call, turn=self._departures.take())
-        read_turn.over()
-        try:
+        with call.passing_to(self._departures) as call:
             await deliver(message, call, await self._session(message))
-        finally:
-            call.turn.over()
 
     async def _notify(self, message: Message, call: Call, opened: reshaping.Opened) -> None:
         await self._upstream.send(reshaping.notification(message), call)

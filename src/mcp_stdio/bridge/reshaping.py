@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from mcp_stdio import __version__, jsonrpc, spec, splice
-from mcp_stdio.errors import BadAnswer, CannotBridge, RelayError
-from mcp_stdio.jsonrpc import Id, Message, NotAMessage
+from mcp_stdio.errors import CannotBridge
+from mcp_stdio.jsonrpc import Id, Message
 
 OWN_INFO = {"name": "mcp-stdio", "version": __version__}
 """`clientInfo` towards the server when the client did not introduce itself."""
@@ -64,22 +64,16 @@ def refusal(request: Message) -> Message | None:
 def request(message: Message, id: Id) -> Message:
     """A request under the id that the server knows it by, without what only our era says (B-53).
 
-    Raises CannotBridge.
+    Raises TooDeep.
     """
-    return _edited(
-        message,
-        lambda text: splice.put(_without_request_meta(text), splice.encode(id), "id"),
-        CannotBridge("the request is nested too deeply to be bridged"),
+    return message.edited(
+        lambda text: splice.put(_without_request_meta(text), splice.encode(id), "id")
     )
 
 
 def notification(message: Message) -> Message:
-    """A notification without what only our era says. Raises CannotBridge."""
-    return _edited(
-        message,
-        _without_request_meta,
-        CannotBridge("the notification is nested too deeply to be bridged"),
-    )
+    """A notification without what only our era says. Raises TooDeep."""
+    return message.edited(_without_request_meta)
 
 
 def _without_request_meta(text: str) -> str:
@@ -108,7 +102,7 @@ def initialize(id: Id, first: Message) -> Message:
         assert info is not None
         return splice.put(text, info, "params", "clientInfo")
 
-    return _edited(message, change, CannotBridge("the request is nested too deeply to be bridged"))
+    return message.edited(change)
 
 
 # What the server answers
@@ -171,11 +165,7 @@ class Opened:
         return splice.put(result, '"complete"', "resultType")
 
     def _answered(self, answer: Message, id: Id, change: Callable[[str], str]) -> Message:
-        return _edited(
-            answer,
-            lambda text: splice.put(change(text), splice.encode(id), "id"),
-            BadAnswer("the server's answer is nested too deeply to be bridged"),
-        )
+        return answer.edited(lambda text: splice.put(change(text), splice.encode(id), "id"))
 
 
 def _without_execution(tool: str) -> str:
@@ -270,13 +260,9 @@ CHANGES = frozenset(method for _, method in spec.LIST_CHANGES.values()) | {spec.
 
 
 def tagged(notification: Message, id: Id) -> Message:
-    """A notification as part of the subscription of this id (S-15). Raises BadAnswer."""
+    """A notification as part of the subscription of this id (S-15). Raises TooDeep."""
     path, is_new = ("params", "_meta", spec.META_SUBSCRIPTION), "params" not in notification.body
-    return _edited(
-        notification,
-        lambda text: splice.put(text, splice.encode(id), *path, last=is_new),
-        BadAnswer("the server's notification is nested too deeply to be bridged"),
-    )
+    return notification.edited(lambda text: splice.put(text, splice.encode(id), *path, last=is_new))
 
 
 def _tells(capabilities: Mapping[str, Any], name: str) -> bool:
@@ -295,10 +281,3 @@ def _covers(uri: str, updated: str) -> bool:
 def _meta(request: Message) -> Mapping[str, Any]:
     meta = request.params.get("_meta")
     return meta if isinstance(meta, dict) else {}
-
-
-def _edited(message: Message, change: Callable[[str], str], failure: RelayError) -> Message:
-    try:
-        return message.edited(change)
-    except NotAMessage:
-        raise failure from None

@@ -28,6 +28,10 @@ LEAVING = 1.0
 the server is given to be told of any other cancel."""
 
 
+MAX_EARLY = 1000
+"""Changes remembered until a listen is acknowledged; more of them tell nothing new."""
+
+
 class Subscriptions:
     """All listens of the client."""
 
@@ -87,7 +91,7 @@ class _Listen:
         self._id = id
         self._emit = emit
         # What changed before the acknowledgement, each once.
-        self._early: dict[tuple[str, Any], Message] | None = {}
+        self._early: dict[bytes, Message] | None = {}
 
     async def acknowledge(self, granted: reshaping.Filter) -> None:
         self.filter = granted
@@ -100,8 +104,8 @@ class _Listen:
         if not self.filter.wants(notification):
             return
         if self._early is not None:
-            key = notification.method, notification.params.get("uri")
-            self._early.setdefault(key, notification)
+            if len(self._early) < MAX_EARLY:
+                self._early.setdefault(notification.raw, notification)
             return
         try:
             tagged = reshaping.tagged(notification, self._id)

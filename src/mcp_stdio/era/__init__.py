@@ -9,7 +9,8 @@ order and holds up none of the other's (P4). What the server speaks is for the f
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+
+import trio
 
 from mcp_stdio import jsonrpc, spec
 from mcp_stdio.era.evidence import Verdict
@@ -39,15 +40,11 @@ class Era:
         """Deliver one message; see `Upstream.send`."""
         await call.turn.come()
         is_modern = self._is_modern(message)
-        read_turn, call = call.turn, replace(call, turn=self._queues[is_modern].take())
-        read_turn.over()
-        try:
+        with call.passing_to(self._queues[is_modern]) as call:
             if is_modern:
                 await self._probing.send(message, call)
             else:
                 await self._shaken(message, call)
-        finally:
-            call.turn.over()
 
     def refresh(self) -> None:
         """See `Upstream.refresh`."""
@@ -56,8 +53,9 @@ class Era:
 
     async def aclose(self) -> None:
         """See `Upstream.aclose`."""
-        await self._handshaking.aclose()
-        await self._probing.aclose()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._handshaking.aclose)
+            nursery.start_soon(self._probing.aclose)
 
     def _is_modern(self, message: Message) -> bool:
         """Whether a message is one of a client that does not shake hands, at least not for it."""
@@ -72,6 +70,7 @@ class Era:
     async def _shaken(self, message: Message, call: Call) -> None:
         if message.is_request and not self._is_expected(message):
             assert message.id is not None
+            call.turn.over()
             text = (
                 "Send `initialize` first, or name the protocol version in "
                 f"`params._meta[{spec.META_VERSION!r}]`"

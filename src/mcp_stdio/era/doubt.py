@@ -8,6 +8,7 @@ answer. How one looks is not known here.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from math import inf
 from typing import NamedTuple
@@ -20,6 +21,8 @@ from mcp_stdio.errors import RelayError
 from mcp_stdio.jsonrpc import Message
 from mcp_stdio.upstream import Call, Upstream
 from mcp_stdio.upstream.renewal import Renewal
+
+log = logging.getLogger(__name__)
 
 INTERVAL = 30.0
 """Seconds from one look to the next: a server that answers everything oddly must not be asked twice
@@ -34,10 +37,15 @@ class Served(NamedTuple):
 
 
 class Doubt:
-    """`look` finds out anew which era the server speaks; it runs in `nursery`."""
+    """`look` finds out anew which era the server speaks; it runs in `nursery`.
 
-    def __init__(self, nursery: trio.Nursery, look: Callable[[], Awaitable[None]]) -> None:
-        self._look = Renewal(nursery, look, "find out the server's protocol era")
+    It is told what has raised the doubt.
+    """
+
+    def __init__(self, nursery: trio.Nursery, look: Callable[[Outcome], Awaitable[None]]) -> None:
+        self._find_out = look
+        self._look = Renewal(nursery, self._run, "find out the server's protocol era")
+        self._reason: Outcome
         self._next = -inf  # trio's clock
 
     async def send(
@@ -49,8 +57,11 @@ class Doubt:
         if outcome is None:
             return
         call.turn.over()
-        await self._look_anew()
-        now = await current()
+        await self._look_anew(outcome)
+        try:
+            now = await current()
+        except RelayError:  # nobody serves the client now
+            now = served
         if now != served and evidence.may_send_again(message, outcome):
             await now.upstream.send(message, call)
         elif isinstance(outcome, RelayError):
@@ -58,11 +69,16 @@ class Doubt:
         else:
             await call.emit(outcome)
 
-    async def _look_anew(self) -> None:
+    async def _run(self) -> None:
+        log.info("the server may have changed its protocol era: looking anew")
+        await self._find_out(self._reason)
+
+    async def _look_anew(self, reason: Outcome) -> None:
         if not self._look.is_under_way:
             if trio.current_time() < self._next:
                 return
             self._next = trio.current_time() + INTERVAL
+            self._reason = reason
         try:
             await self._look.join()
         except RelayError:
@@ -75,7 +91,7 @@ async def _contradiction(message: Message, call: Call, served: Served) -> Outcom
 
     async def take(incoming: Message) -> None:
         nonlocal outcome
-        if incoming.is_response and evidence.contradicts(served.verdict, incoming):
+        if incoming.is_response and evidence.contradicts(served.verdict, message, incoming):
             outcome = incoming
         else:
             await call.emit(incoming)
@@ -83,7 +99,7 @@ async def _contradiction(message: Message, call: Call, served: Served) -> Outcom
     try:
         await served.upstream.send(message, call.emitting(take))
     except RelayError as failure:
-        if not evidence.contradicts(served.verdict, failure):
+        if not evidence.contradicts(served.verdict, message, failure):
             raise
         return failure
     return outcome

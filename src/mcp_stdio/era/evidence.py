@@ -62,7 +62,7 @@ def of_error(error: Mapping[str, Any]) -> Verdict:
     if supported is not None:
         modern = any(map(is_modern_version, supported))
         return Verdict.MODERN if modern else Verdict.LEGACY
-    return Verdict.MODERN if error.get("code") in MODERN_ERRORS else Verdict.LEGACY
+    return Verdict.MODERN if code_of(error) in MODERN_ERRORS else Verdict.LEGACY
 
 
 def of_failed_discovery(failure: RelayError) -> Verdict:
@@ -79,6 +79,8 @@ def of_failed_discovery(failure: RelayError) -> Verdict:
 
 def is_refusal(failure: RelayError) -> bool:
     """Whether a failed `initialize` was refused, so that another way is worth trying (D-A, D-D)."""
+    if isinstance(failure, HandshakeRefused):
+        return True
     return (
         isinstance(failure, HttpRefusal)
         and failure.status is not None
@@ -90,24 +92,42 @@ def is_refusal(failure: RelayError) -> bool:
 
 def may_be_http_sse(failure: RelayError) -> bool:
     """Whether a failed `initialize` may have been sent to an HTTP+SSE server (T-90, Q-13)."""
-    if not isinstance(failure, HttpRefusal) or failure.status not in OLD_ENDPOINT:
-        return False
-    return not _has_modern_error(failure.answer)
+    match failure:
+        case HttpRefusal():
+            return failure.status in OLD_ENDPOINT and not _has_modern_error(failure.answer)
+        case HandshakeRefused():
+            return failure.status in OLD_ENDPOINT
+    return False
 
 
-def contradicts(verdict: Verdict, failure: Outcome) -> bool:
-    """Whether a failed request lets doubt that the server is of this era (D-E)."""
+def contradicts(verdict: Verdict, request: Message, failure: Outcome) -> bool:
+    """Whether what came of a request lets doubt that the server is of this era (D-E).
+
+    Servers with sessions may know -32020 and -32021 as well: they want their headers, or a
+    capability, and say no more than that.
+    """
     error = failure.error if isinstance(failure, Message) else None
     match verdict:
         case Verdict.LEGACY if error is not None:
-            return error.get("code") in MODERN_ERRORS
+            wants_headers = request.method == spec.CALL_TOOL
+            return is_about_version(failure) or (
+                code_of(error) == spec.HEADER_MISMATCH and not wants_headers
+            )
         case Verdict.LEGACY:
             return isinstance(failure, HandshakeRefused)
         case Verdict.MODERN if error is not None:
-            return error.get("code") in SESSION_ERRORS
+            return code_of(error) in SESSION_ERRORS
         case Verdict.MODERN:
             return is_refusal_without_answer(failure)
     return False
+
+
+def is_about_version(outcome: Outcome) -> bool:
+    """Whether an answer says that the server speaks modern revisions, and not the one it met."""
+    error = outcome.error if isinstance(outcome, Message) else None
+    if error is None or of_error(error) is Verdict.LEGACY:
+        return False
+    return _supported(error) is not None or code_of(error) == spec.UNSUPPORTED_VERSION
 
 
 def is_refusal_without_answer(failure: Outcome) -> bool:
@@ -124,19 +144,22 @@ def may_send_again(request: Message, failure: Outcome) -> bool:
     if request.method in spec.SAFE_METHODS:
         return True
     error = failure.error if isinstance(failure, Message) else None
-    return error is not None and error.get("code") in (
-        spec.HEADER_MISMATCH,
-        spec.UNSUPPORTED_VERSION,
-    )
+    return error is not None and code_of(error) in (spec.HEADER_MISMATCH, spec.UNSUPPORTED_VERSION)
 
 
 def _has_modern_error(answer: Message | None) -> bool:
     return (
         answer is not None
         and answer.error is not None
-        and answer.error.get("code") != METHOD_NOT_FOUND
+        and code_of(answer.error) != METHOD_NOT_FOUND
         and of_error(answer.error) is Verdict.MODERN
     )
+
+
+def code_of(error: Mapping[str, Any]) -> int | None:
+    """The code of an error; None for what is no code, such as a list, which a server may send."""
+    code = error.get("code")
+    return code if type(code) is int else None
 
 
 def _supported(error: Mapping[str, Any]) -> list[Any] | None:

@@ -3,16 +3,17 @@
 The client's `initialize` is the probe and goes out as it came; what is refused leads on to the next
 candidate (D-A). Whoever accepts serves the client from then on, until an answer contradicts that
 and another candidate accepts the same `initialize` in its place (D-E). Messages are held meanwhile,
-in their order. An `initialize` that failed for other reasons is kept, and played again before the
-next message. What an answer proves is decided in `evidence` and `candidates`; era and transport are
-not known here.
+in their order, but for the client's own answers. An `initialize` that failed for other reasons is
+kept, and played again before the next message. What an answer proves is decided in `evidence` and
+`candidates`; era and transport are not known here.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import trio
 
@@ -22,9 +23,10 @@ from mcp_stdio.era.doubt import Doubt, Served
 from mcp_stdio.era.evidence import Outcome, Verdict
 from mcp_stdio.errors import BadAnswer, RelayError, quote
 from mcp_stdio.jsonrpc import Message
-from mcp_stdio.upstream import Call, Emit, ask, own_call
+from mcp_stdio.upstream import Call, Emit, Upstream, ask, own_call
 from mcp_stdio.upstream.refusal import HttpRefusal
 from mcp_stdio.upstream.renewal import Renewal
+from mcp_stdio.upstream.standing import Standing
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +49,12 @@ class Handshaking:
         self._ids = ids
         self._emit = emit
         self._accepted: Candidate | None = None
+        self._trying: Candidate | None = None  # is being offered the client's `initialize`
         self._initialize: Message | None = None  # the client's own
         self._settled = trio.Event()  # no `initialize` of the client is under way
         self._settled.set()
+        self._standing = Standing()
+        self._told: Mapping[str, Any] = {}  # the capabilities that the client knows of
         self._replay = Renewal(nursery, self._play_again, "open the connection to the server")
         self._doubt = Doubt(nursery, self._look_anew)
 
@@ -75,8 +80,12 @@ class Handshaking:
 
     async def send(self, message: Message, call: Call) -> None:
         """Deliver one message; see `Upstream.send`."""
+        if message.is_response:
+            await self._respond(message, call)
+            return
         if message.is_request and message.method == spec.PING and self._accepted is None:
             assert message.id is not None
+            call.turn.over()
             await call.emit(jsonrpc.result(message.id, {}))  # S-9
             return
         await call.turn.come()  # an `initialize` read before has to be known of here
@@ -85,6 +94,8 @@ class Handshaking:
             return
         await self._settled.wait()
         if message.is_request:
+            if self._standing.concerns(message):
+                call = call.emitting(self._standing.noting(message, call.emit))
             await self._doubt.send(message, call, partial(self._current, call))
         else:
             await self._send_unanswered(message, call)
@@ -105,14 +116,15 @@ class Handshaking:
     async def _begin(self, message: Message, call: Call) -> None:
         call.turn.over()
         self._initialize = message
+        self._standing.clear()
         self._settled = settled = trio.Event()
         try:
-            outcome = await self._try(self._in_order(), message, call)
+            answer = _answer(await self._try(self._in_order(), message, call), message)
+            capabilities = answer.result.get("capabilities")
+            self._told = capabilities if isinstance(capabilities, dict) else {}
+            await call.emit(answer)
         finally:
             settled.set()
-        if isinstance(outcome, RelayError):
-            raise outcome
-        await call.emit(outcome)
 
     def _in_order(self) -> list[Candidate]:
         """Who accepted before is asked first."""
@@ -120,13 +132,25 @@ class Handshaking:
             return list(self._candidates)
         return [self._accepted] + [each for each in self._candidates if each != self._accepted]
 
-    async def _try(self, candidates: Sequence[Candidate], message: Message, call: Call) -> Outcome:
-        """Offer `initialize` to the candidates; the outcome is for the client."""
-        first: Outcome | None = None
+    async def _try(
+        self,
+        candidates: Sequence[Candidate],
+        message: Message,
+        call: Call,
+        first: Outcome | None = None,
+    ) -> Outcome:
+        """Offer `initialize` to the candidates; the outcome is for the client.
+
+        `first` is what has come already of one that is not among them.
+        """
         for candidate in candidates:
             if first is not None and not candidate.follows(first):
                 continue
-            outcome = await _outcome(candidate, message, call)
+            self._trying = candidate
+            try:
+                outcome = await _outcome(candidate, message, call)
+            finally:
+                self._trying = None
             step = candidate.judge(outcome)
             if step is Step.STAY:
                 if self._accepted not in (candidate, None) or first is not None:
@@ -140,15 +164,23 @@ class Handshaking:
                 break
             log.info("`initialize` was refused by way of %s", candidate.name)
         assert first is not None
-        answer = first.answer if isinstance(first, HttpRefusal) else None
-        return first if answer is None else answer
+        return first
 
     # Everything else
 
+    async def _respond(self, message: Message, call: Call) -> None:
+        """Pass on an answer of the client, which may be what its `initialize` waits for."""
+        call.turn.over()
+        asker = self._accepted or self._trying
+        if asker is None:
+            log.warning("dropped a response: there is no session")
+        else:
+            await asker.upstream.send(message, call)
+
     async def _send_unanswered(self, message: Message, call: Call) -> None:
-        if self._accepted is None and (message.is_response or message.method == spec.INITIALIZED):
-            # Playing `initialize` again sends its own `initialized`.
-            log.warning("dropped a %s: there is no session", message.kind.value)
+        if self._accepted is None and message.method == spec.INITIALIZED:
+            # Playing `initialize` again sends its own.
+            log.warning("dropped `%s`: there is no session", message.method)
             return
         try:
             await (await self._current(call)).upstream.send(message, call)
@@ -164,24 +196,61 @@ class Handshaking:
 
     async def _play_again(self) -> None:
         """Offer the client's `initialize` anew: nobody has accepted it yet."""
-        await self._offer(self._candidates)
+        assert self._initialize is not None
+        answer = _answer(await self._offer(self._candidates), self._initialize)
+        if answer.error is not None:
+            text = quote(str(answer.error.get("message", "")))
+            raise BadAnswer(f"the server refuses `initialize`: {text}")
 
-    async def _offer(self, candidates: Sequence[Candidate]) -> None:
+    async def _look_anew(self, reason: Outcome) -> None:
+        """Offer the client's `initialize` to those who do not serve it."""
+        accepted = self._accepted
+        others = [each for each in self._candidates if each is not accepted]
+        await self._offer(others, reason)
+        if self._accepted is not None and self._accepted is not accepted:
+            await self._carry_over(self._accepted.upstream)
+
+    async def _carry_over(self, upstream: Upstream) -> None:
+        """Have what was in force with the old way in force with the new one, and nothing missed."""
+        own = own_call(self._emit)
+        for request in self._standing:
+            try:
+                response = await ask(upstream, request.with_id(next(self._ids)), own)
+            except RelayError as exc:
+                log.warning("`%s` could not be carried over: %s", request.method, exc)
+            else:
+                if response is None or response.error is not None:
+                    log.warning("the server does not take `%s` any more", request.method)
+        for name, method in spec.LIST_CHANGES.values():
+            capability = self._told.get(name)
+            if isinstance(capability, dict) and capability.get("listChanged") is True:
+                await self._emit(jsonrpc.notification(method))
+        for uri in self._standing.uris:
+            await self._emit(jsonrpc.notification(spec.RESOURCE_UPDATED, {"uri": uri}))
+
+    async def _offer(
+        self, candidates: Sequence[Candidate], first: Outcome | None = None
+    ) -> Outcome:
         assert self._initialize is not None
         own = own_call(self._emit)
-        outcome = await self._try(candidates, self._initialize.with_id(next(self._ids)), own)
-        if isinstance(outcome, RelayError):
-            raise outcome
-        if outcome.error is not None:
-            text = quote(str(outcome.error.get("message", "")))
-            raise BadAnswer(f"the server refuses `initialize`: {text}")
-        assert self._accepted is not None
-        await self._accepted.upstream.send(jsonrpc.notification(spec.INITIALIZED), own)
+        opening = self._initialize.with_id(next(self._ids))
+        outcome = await self._try(candidates, opening, own, first)
+        if isinstance(outcome, Message) and outcome.error is None:
+            assert self._accepted is not None
+            await self._accepted.upstream.send(jsonrpc.notification(spec.INITIALIZED), own)
+        return outcome
 
-    async def _look_anew(self) -> None:
-        """Offer the client's `initialize` to those who do not serve it."""
-        log.info("the server may have changed its protocol era: looking anew")
-        await self._offer([each for each in self._candidates if each is not self._accepted])
+
+def _answer(outcome: Outcome, request: Message) -> Message:
+    """What came of an `initialize` as the response to `request`. Raises RelayError for failures."""
+    answer: Outcome | None = outcome
+    if isinstance(outcome, HttpRefusal):
+        answer = outcome.answer
+    if answer is None or isinstance(answer, RelayError):
+        assert isinstance(outcome, RelayError)
+        raise outcome
+    assert request.id is not None
+    return answer if jsonrpc.same_id(answer.id, request.id) else answer.with_id(request.id)
 
 
 async def _outcome(candidate: Candidate, message: Message, call: Call) -> Outcome:

@@ -15,12 +15,13 @@ from collections.abc import Iterator
 
 import trio
 
-from mcp_stdio import __version__, jsonrpc, spec
+from mcp_stdio import __version__, jsonrpc, spec, splice
 from mcp_stdio.era import evidence
 from mcp_stdio.era.doubt import Doubt, Served
 from mcp_stdio.era.evidence import Outcome, Verdict
 from mcp_stdio.errors import CannotBridge, RelayError, TimedOut
 from mcp_stdio.jsonrpc import METHOD_NOT_FOUND, Message
+from mcp_stdio.last_words import last_words
 from mcp_stdio.upstream import Call, Emit, Upstream, ask, own_call
 from mcp_stdio.upstream.refusal import HttpRefusal
 from mcp_stdio.upstream.renewal import Renewal
@@ -32,6 +33,8 @@ PROBE_TIME = 10.0
 
 LATE_PROBE = 1.0
 """Seconds that a client's discover may still take once its `initialize` was accepted."""
+
+_OWN_INFO = {"name": "mcp-stdio", "version": __version__}
 
 _OF_EVERY_REQUEST = frozenset(
     {spec.META_VERSION, spec.META_CLIENT_INFO, spec.META_CLIENT_CAPABILITIES}
@@ -71,6 +74,7 @@ class Probing:
         self._doubt = Doubt(nursery, self._look_anew)
         self._example: Message | None = None  # whose `_meta` a probe of our own borrows
         self._pending: set[trio.CancelScope] = set()  # discovers of the client
+        self._listens: set[trio.CancelScope] = set()
         self._discovered = trio.Event()  # the last of them is over
         self._discovered.set()
 
@@ -84,7 +88,10 @@ class Probing:
             self._example = message
             if self.verdict is Verdict.UNKNOWN:
                 await self._settle(call)
-            await self._doubt.send(message, call, self._current)
+            if message.method == spec.LISTEN:
+                await self._listen(message, call)
+            else:
+                await self._request(message, call)
 
     def refresh(self) -> None:
         """See `Upstream.refresh`."""
@@ -100,8 +107,11 @@ class Probing:
 
     def learn(self, verdict: Verdict) -> None:
         """Take over what an answer, here or elsewhere, says about the server."""
-        if verdict is not Verdict.UNKNOWN and not self._is_certain:
-            self.verdict = verdict
+        if verdict in (Verdict.UNKNOWN, self.verdict) or self._is_certain:
+            return
+        self.verdict = verdict
+        for scope in self._listens:
+            scope.cancel()
 
     def hasten(self) -> None:
         """The client has shaken hands with the server: a discover still pending matters no more."""
@@ -124,6 +134,8 @@ class Probing:
                 discovered.set()
         if scope.cancelled_caught or self.verdict is Verdict.LEGACY:
             await self._refuse(message, call)
+        elif isinstance(outcome, HttpRefusal) and outcome.answer is not None:
+            await call.emit(outcome.answer)
         elif isinstance(outcome, RelayError):
             raise outcome
         else:
@@ -135,8 +147,7 @@ class Probing:
             response = await ask(self._modern, message, call)
         except RelayError as failure:
             self.learn(evidence.of_failed_discovery(failure))
-            answer = failure.answer if isinstance(failure, HttpRefusal) else None
-            return failure if answer is None else answer
+            return failure
         if response is None:
             return TimedOut("`server/discover` was not answered")
         self.learn(evidence.of_discovery(response))
@@ -153,6 +164,27 @@ class Probing:
             await call.emit(jsonrpc.error(message.id, METHOD_NOT_FOUND, text))
 
     # Other requests
+
+    async def _request(self, message: Message, call: Call) -> None:
+        if self._is_certain:
+            await (await self._current()).upstream.send(message, call)
+        else:
+            await self._doubt.send(message, call, self._current)
+
+    async def _listen(self, message: Message, call: Call) -> None:
+        """Listen until the client cancels, or until the way to the server is another one.
+
+        Then the stream ends as a server ends one (S-16), for nothing would come on it any more.
+        """
+        with trio.CancelScope() as scope:
+            self._listens.add(scope)
+            try:
+                await self._request(message, call)
+            finally:
+                self._listens.discard(scope)
+        if scope.cancelled_caught:
+            for word in last_words(message, CannotBridge("the server has changed its era")):
+                await call.emit(word)
 
     async def _settle(self, call: Call) -> None:
         """Find out the era: by a discover of the client that is under way, or by one of our own.
@@ -171,11 +203,15 @@ class Probing:
 
     async def _probe(self) -> None:
         assert self._example is not None
-        meta = self._example.params.get("_meta")
-        about = {spec.META_CLIENT_INFO: {"name": "mcp-stdio", "version": __version__}}
-        meta = about | (meta if isinstance(meta, dict) else {})
-        meta = {name: value for name, value in meta.items() if name in _OF_EVERY_REQUEST}
-        probe = jsonrpc.request(next(self._ids), spec.DISCOVER, {"_meta": meta})
+        meta = {spec.META_CLIENT_INFO: splice.encode(_OWN_INFO)}
+        given = splice.get(self._example.raw.decode(), "params", "_meta") or ""
+        if given.startswith("{"):
+            spans = splice.spans(given).items()
+            meta |= {name: given[a:b] for name, (a, b) in spans if name in _OF_EVERY_REQUEST}
+        members = ",".join(f"{splice.encode(name)}:{value}" for name, value in meta.items())
+        probe = jsonrpc.request(next(self._ids), spec.DISCOVER, {}).edited(
+            lambda text: splice.put(text, f"{{{members}}}", "params", "_meta")
+        )
         outcome = await self._asked(probe, own_call(self._emit))
         if self.verdict is Verdict.UNKNOWN and isinstance(outcome, RelayError):
             raise outcome
@@ -190,9 +226,11 @@ class Probing:
             )
         return Served(self._bridge, self.verdict)
 
-    async def _look_anew(self) -> None:
-        log.info("the server may have changed its protocol era: looking anew")
-        await self._own_probe.join()
+    async def _look_anew(self, reason: Outcome) -> None:
+        if evidence.is_about_version(reason):
+            self.learn(Verdict.MODERN)  # it has said so; a discover may not even be answered
+        else:
+            await self._own_probe.join()
 
     async def _send_unanswered(self, message: Message, call: Call) -> None:
         is_open = self.verdict is Verdict.MODERN or self._bridge is not None

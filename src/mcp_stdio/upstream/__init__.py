@@ -47,6 +47,31 @@ class Call:
         """The same call with another receiver: how an upstream wraps an upstream."""
         return replace(self, emit=emit)
 
+    def passing_to(self, queue: Queue) -> Passing:
+        """`with` this, the call's turn, which has come, is over and it has one in `queue` instead.
+
+        For an upstream that keeps messages in an order of its own from here on.
+        """
+        return Passing(self, queue)
+
+
+class Passing:
+    """See `Call.passing_to`; the new turn is over at the end, if it was not before."""
+
+    __slots__ = ("_call", "_turn")
+
+    def __init__(self, call: Call, queue: Queue) -> None:
+        self._call = call
+        self._turn = queue.take()
+
+    def __enter__(self) -> Call:
+        passed = replace(self._call, turn=self._turn)
+        self._call.turn.over()
+        return passed
+
+    def __exit__(self, *_: object) -> None:
+        self._turn.over()
+
 
 class _Staying:
     """The leave of the relay's own requests, which nobody withdraws."""

@@ -27,7 +27,7 @@ from mcp_stdio.http import Exchange, Head, Lane, Request
 from mcp_stdio.http.body import read_beginning, read_body
 from mcp_stdio.http.url import Url
 from mcp_stdio.jsonrpc import Message, NotAMessage
-from mcp_stdio.spec import EVENT_STREAM, JSON, SAFE_METHODS
+from mcp_stdio.spec import EVENT_STREAM, JSON, LISTEN, SAFE_METHODS
 from mcp_stdio.upstream import Call
 from mcp_stdio.upstream.link import Link, LinkLost
 from mcp_stdio.upstream.patience import Patience
@@ -38,6 +38,9 @@ log = logging.getLogger(__name__)
 
 LINGER = 1.0
 """Seconds that a withdrawn request may still be told off and listened to (T-61)."""
+
+MAY_HAVE_RUN = frozenset({retry.Event.LOST, retry.Event.BROKEN, retry.Event.TRANSIENT})
+"""What leaves it open whether the server has acted: the next attempt is another request (T-13)."""
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 """JSON has none (RFC 8259 section 8.1), but some servers write it and a reader may ignore it."""
@@ -114,7 +117,9 @@ class _Inquiry:
         self._was_sent = False
 
     async def run(self) -> None:
-        retries = retry.Retries(is_safe=self._message.method in SAFE_METHODS)
+        # Whoever listens has a pace of his own.
+        is_safe = self._message.method in SAFE_METHODS and self._message.method != LISTEN
+        retries = retry.Retries(is_safe=is_safe)
         self._link.opened(self._sent, self._call, self._patience)
         try:
             while True:
@@ -126,7 +131,7 @@ class _Inquiry:
                     if self._patience.is_done:
                         return
                     await _pause(retries, failure, self._call, self._patience)
-                    if isinstance(failure, ConnectionLost):
+                    if event_of(failure)[0] in MAY_HAVE_RUN:
                         self._begin_anew()
         except trio.Cancelled:
             await self._abandon()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import trio
 
 from mcp_stdio import jsonrpc, spec
-from mcp_stdio.errors import BadAnswer, RelayError, SessionLost, quote
+from mcp_stdio.errors import BadAnswer, OutputClosed, RelayError, SessionLost, quote
 from mcp_stdio.http import Head
 from mcp_stdio.jsonrpc import Id, Message
 from mcp_stdio.redaction import protect_passing
@@ -35,6 +35,7 @@ stream; cut off at once, its connection could not be used again."""
 class _Open:
     """A request of the client under way."""
 
+    message: Message
     call: Call
     patience: Patience
     has_begun: bool = False
@@ -136,12 +137,12 @@ class Handshake:
     def opened(self, message: Message, call: Call, patience: Patience) -> None:
         """Remember a request: its answer may arrive on another stream."""
         assert message.id is not None
-        self._open[message.id] = _Open(call, patience)
+        self._open[message.id] = _Open(message, call, patience)
 
     def begun(self, message: Message, head: Head) -> None:
         """The response has begun; that of `initialize` brings the session id (T-41)."""
-        assert message.id is not None
-        self._open[message.id].has_begun = True
+        if (opened := self._opened(message)) is not None:
+            opened.has_begun = True
         if message.method == spec.INITIALIZE:
             session_id = head.headers.get(spec.SESSION_ID.lower())
             if session_id is not None and not spec.is_visible_ascii(session_id):
@@ -152,15 +153,25 @@ class Handshake:
 
     def closed(self, message: Message) -> None:
         """Forget a request."""
-        assert message.id is not None
-        closed = self._open.pop(message.id, None)
-        if closed is not None:
+        closed = self._opened(message)
+        if closed is not None and message.id is not None:
+            del self._open[message.id]
             self._questions.drop(closed.patience)
+
+    def _opened(self, message: Message) -> _Open | None:
+        """A request under way; None once it was forgotten.
+
+        A client may use an id again as soon as it has the answer, while the task of the first
+        request is still leaving.
+        """
+        opened = None if message.id is None else self._open.get(message.id)
+        return opened if opened is not None and opened.message is message else None
 
     async def wait_elsewhere(self, message: Message) -> None:
         """Wait for the shared stream to bring the answer."""
-        assert message.id is not None
-        waiting = self._open[message.id]
+        waiting = self._opened(message)
+        if waiting is None:
+            return
         if not self.is_listening and not waiting.is_over.is_set():
             raise self._unanswerable()
         waiting.waits_elsewhere = True
@@ -193,6 +204,12 @@ class Handshake:
         except RelayError as failure:  # an answer that cannot be used is its request's affair
             waiting.patience.give_up(failure)
             return
+        except OutputClosed:
+            raise
+        except Exception:
+            log.exception("internal error")
+            waiting.patience.give_up(RelayError("internal error in mcp-stdio"))
+            return
         waiting.is_over.set()
         waiting.patience.finish(COMPLETION)
 
@@ -222,8 +239,9 @@ class Handshake:
                 log.warning("dropped `%s`: the server asks too early", quote(message.method))
                 return False  # before `initialized` it may only ping (S-9)
             concerned = list(self._open.values())
-            if request is not None and request.id is not None:
-                concerned = [self._open[request.id]]
+            if request is not None:
+                opened = self._opened(request)
+                concerned = [] if opened is None else [opened]
             self._questions.ask(message, self, [each.patience for each in concerned])
         return True
 

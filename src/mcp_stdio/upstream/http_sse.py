@@ -181,9 +181,12 @@ class Connection(Handshake):
     def lose(self) -> None:
         """The stream is over: no answer comes any more (E-2)."""
         self.is_lost = True
+        self.is_listening = False
         self.listening.cancel()
         self._questions.forget(self)
-        self.decline_listening()
+        for waiting in self._open.values():
+            if not waiting.is_over.is_set():
+                waiting.patience.give_up(self._unanswerable())
 
     def _unanswerable(self) -> RelayError:
         return LinkLost(

@@ -24,17 +24,20 @@ LONGEST_PAUSE = 60.0
 class Patience:
     """`with patience:` raises TimedOut, or what `give_up` was told, when there is no more of it.
 
-    `silence` and `total` are seconds; None means without limit. The silence counts from the last
+    `silence` and `total` are seconds; None means without limit. The total counts from `begun`, a
+    time of trio's clock, or from now. The silence counts from the last
     `heard`. It does not run before the first one and from `hold` to the next `heard`; while the
     server waits for a person it is ANSWER_TIME, if that is longer.
     """
 
     __slots__ = ("_end", "_is_done", "_questions", "_reason", "_scope", "_silence", "_total")
 
-    def __init__(self, *, silence: float | None, total: float | None) -> None:
+    def __init__(
+        self, *, silence: float | None, total: float | None, begun: float | None = None
+    ) -> None:
         self._silence = inf if silence is None else silence
         self._total = inf if total is None else total
-        self._end = trio.current_time() + self._total
+        self._end = (trio.current_time() if begun is None else begun) + self._total
         self._scope = trio.CancelScope(deadline=self._end)
         self._questions: set[Id] = set()
         self._reason: RelayError | None = None

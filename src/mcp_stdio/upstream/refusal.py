@@ -68,6 +68,8 @@ async def refusal(exchange: Exchange, head: Head, id: jsonrpc.Id | None) -> Rela
     if head.status == 401:
         return _unauthorized(head, text)
     answer = None if id is None else _error_in(body, head, id)
+    if answer is not None and answer.error is not None:
+        text = quote(str(answer.error.get("message", "")))
     if head.status == 403 and answer is None:
         return AuthorizationFailed(
             _with_text("the server refused access (403)", text),

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import replace
 
 import trio
 
@@ -83,15 +82,11 @@ class Session:
         # Messages pass the handshake's state in the order they were read, and leave in the order
         # in which they passed it: what waits for the handshake must not stop what completes it.
         await call.turn.come()
-        read_turn, call = call.turn, replace(call, turn=self._departures.take())
-        read_turn.over()
-        try:
+        with call.passing_to(self._departures) as call:
             if message.is_request:
                 await self._send_request(message, call)
             else:
                 await self._send_unanswered(message, call)
-        finally:
-            call.turn.over()
 
     def refresh(self) -> None:
         """Connect the stream anew on which the server speaks of its own accord."""
@@ -124,19 +119,23 @@ class Session:
                 await call.emit(jsonrpc.error(message.id, jsonrpc.INVALID_PARAMS, text))
 
     async def _request(self, message: Message, call: Call) -> None:
-        with self._patience() as patience:
+        begun = trio.current_time()
+        try:
+            await self._attempt(message, call, begun)
+        except (_Forgotten, LinkLost) as exc:
+            # What was forgotten was not processed, so it may be sent again, whatever it is (T-44);
+            # of what was lost with its connection that is not known.
+            if isinstance(exc, LinkLost) and message.method not in spec.SAFE_METHODS:
+                raise
+            call.turn.over()
+            await self._attempt(message, call, begun, is_last=True)
+
+    async def _attempt(
+        self, message: Message, call: Call, begun: float, *, is_last: bool = False
+    ) -> None:
+        with self._patience(begun) as patience:
             patience.heard()  # waiting for the handshake counts as well
-            handshake = await self._current()
-            try:
-                await self._ask(message, handshake, call, patience)
-            except (_Forgotten, LinkLost) as exc:
-                # What was forgotten was not processed, so it may be sent again, whatever it is
-                # (T-44); of what was lost with its connection that is not known.
-                if isinstance(exc, LinkLost) and message.method not in spec.SAFE_METHODS:
-                    raise
-                call.turn.over()
-                patience.heard()
-                await self._ask(message, await self._current(), call, patience, is_last=True)
+            await self._ask(message, await self._current(), call, patience, is_last=is_last)
 
     async def _ask(
         self,
@@ -145,7 +144,7 @@ class Session:
         call: Call,
         patience: Patience,
         *,
-        is_last: bool = False,
+        is_last: bool,
     ) -> None:
         if self._opening.standing.concerns(message):
             call = call.emitting(self._opening.standing.noting(message, call.emit))
@@ -206,17 +205,23 @@ class Session:
         self._opened_over = over = trio.Event()
         self._handshake = None
         self._renewal.relent()
+        begun = trio.current_time()
         try:
-            with self._patience() as patience:
-                try:
-                    await self._introduce(message, call, patience)
-                except LinkLost:  # `initialize` is safe to repeat
-                    await self._introduce(message, call, patience)
+            try:
+                await self._introduce(message, call, begun)
+            except LinkLost:  # `initialize` is safe to repeat
+                await self._introduce(message, call, begun)
         finally:
             over.set()
 
-    async def _introduce(self, message: Message, call: Call, patience: Patience) -> None:
-        handshake = await self._begin()
+    async def _introduce(self, message: Message, call: Call, begun: float) -> None:
+        with self._patience(begun) as patience:
+            handshake = await self._begin()
+            await self._present(message, handshake, call, patience)
+
+    async def _present(
+        self, message: Message, handshake: Handshake, call: Call, patience: Patience
+    ) -> None:
         call = call.emitting(self._opening.noting(handshake, call.emit))
         try:
             await handshake.messenger.ask(message, handshake, call, patience)
@@ -338,8 +343,8 @@ class Session:
         await self._transport.leave(handshake)
         self._unfinished.discard(handshake)
 
-    def _patience(self) -> Patience:
-        return Patience(silence=self._timeout_read, total=self._timeout_call)
+    def _patience(self, begun: float) -> Patience:
+        return Patience(silence=self._timeout_read, total=self._timeout_call, begun=begun)
 
 
 class _NotInitialized(Exception):

@@ -21,6 +21,11 @@ class Standing:
     def __iter__(self) -> Iterator[Message]:
         return iter(list(self._granted.values()))
 
+    @property
+    def uris(self) -> list[str]:
+        """The resources that are subscribed to."""
+        return [name for kind, name in self._granted if kind == "uri"]
+
     def clear(self) -> None:
         """The client has begun anew: nothing is in force."""
         self._granted.clear()

@@ -54,17 +54,26 @@ class Subscription:
 
         Raises RelayError where there is no stream, or no more.
         """
-        request = self._request
+        request, has_tried_twice = self._request, False
         while True:
+            begun = trio.current_time()
             with trio.CancelScope() as self._attempt:
                 try:
                     await self._listen(request)
                     return
                 except RelayError as failure:
-                    if self._granted is None or not _passes(failure):
+                    if self._granted is None:
+                        if has_tried_twice or not isinstance(failure, ConnectionLost):
+                            raise
+                        has_tried_twice = True  # safe to repeat, once as any such request
+                    elif not _passes(failure):
                         raise
                     log.info("a listen stream broke off: %s", failure)
-                await trio.sleep(self._backoff.delay(asked=None, jitter=random.random()))
+                # One that breaks off at once each time is not to be asked twice a second.
+                if trio.current_time() - begun >= self._backoff.LONGEST:
+                    self._backoff.reset()
+                if self._granted is not None:
+                    await trio.sleep(self._backoff.delay(asked=None, jitter=random.random()))
             request = self._request.with_id(next(self._ids))
 
     def reopen(self) -> None:
@@ -78,7 +87,6 @@ class Subscription:
 
             async def take(message: Message) -> None:
                 patience.relax()
-                self._backoff.reset()
                 await self._take(message)
 
             try:
@@ -136,7 +144,10 @@ def changes(granted: dict[str, object]) -> Iterator[Message]:
 
 
 def _passes(failure: RelayError) -> bool:
-    """Whether a stream that was open may be open again later."""
+    """Whether a stream that was open may be open again later.
+
+    Only the server's own words end it: a status without any may be that of a gateway meanwhile.
+    """
     if isinstance(failure, HttpRefusal):
-        return failure.event is not None
+        return failure.answer is None or failure.event is not None
     return isinstance(failure, Unreachable | ConnectionLost | TimedOut)
