@@ -259,7 +259,9 @@ def test_help_and_version_load_no_network(option: str) -> None:
 def test_the_relay_loads_only_what_every_run_needs() -> None:
     loaded = loaded_by("import mcp_stdio.relay")
     assert "trio" in loaded
-    assert loaded.isdisjoint({"httpx", "certifi", "mcp_stdio.demo", "mcp_stdio.diagnose"})
+    others = {"bridge", "credentials", "demo", "diagnose", "oauth", "sign_in", "stand_in"}
+    others |= {"upstream.http_sse", "upstream.session", "upstream.stateless"}
+    assert loaded.isdisjoint({"httpx", "certifi", *(f"mcp_stdio.{name}" for name in others)})
 
 
 def test_versions_agree() -> None:

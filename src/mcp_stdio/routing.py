@@ -34,8 +34,7 @@ def headers(message: Message) -> tuple[tuple[str, str], ...]:
     if message.is_response:
         return ()
     found: tuple[tuple[str, str], ...] = ()
-    meta = message.params.get("_meta")
-    version = meta.get(spec.META_VERSION) if isinstance(meta, dict) else None
+    version = spec.meta_of(message).get(spec.META_VERSION)
     if isinstance(version, str) and spec.is_visible_ascii(version):
         found += ((spec.PROTOCOL_VERSION, version),)
     if not spec.is_visible_ascii(message.method):

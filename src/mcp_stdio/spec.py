@@ -5,7 +5,10 @@ Each stands here once, spelled as the specification spells it. Knows no connecti
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
+
+from mcp_stdio.jsonrpc import Message
 
 R1: Final = "2024-11-05"
 R2: Final = "2025-03-26"
@@ -158,6 +161,12 @@ OWN_HEADERS: Final = frozenset(
 
 CONNECTION_HEADERS: Final = frozenset({"host", "content-length", "transfer-encoding", "connection"})
 """Headers that belong to the HTTP connection (lower case)."""
+
+
+def meta_of(message: Message) -> Mapping[str, Any]:
+    """The `_meta` of a message's parameters, empty when it is absent or of another type."""
+    meta = message.params.get("_meta")
+    return meta if isinstance(meta, dict) else {}
 
 
 def is_own_header(name: str) -> bool:

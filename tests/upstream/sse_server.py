@@ -15,7 +15,6 @@ from mcp_stdio.http import Exchange, Request
 from mcp_stdio.http.url import Url
 from mcp_stdio.upstream.exchange import Messenger
 from mcp_stdio.upstream.http_sse import HttpSse
-from mcp_stdio.upstream.link import HeadersOf, no_headers
 from mcp_stdio.upstream.session import Session
 from tests.upstream.fakes import (
     LIMIT,
@@ -125,7 +124,6 @@ async def over_sse_with(
     *,
     silence: float | None = 120.0,
     total: float | None = None,
-    headers: HeadersOf = no_headers,
     renewed: Callable[[], Awaitable[None]] | None = None,
 ) -> AsyncIterator[Client]:
     """A client in front of a `Session` over HTTP+SSE; nothing has been sent yet."""
@@ -137,7 +135,6 @@ async def over_sse_with(
                     Messenger(server, SSE_URL, limit=LIMIT),
                     nursery=nursery,
                     emit=client.emit,
-                    headers=headers,
                 ),
                 nursery=nursery,
                 emit=client.emit,

@@ -50,8 +50,8 @@ class NotGranted(Exception):
 
 def untagged(message: Message) -> Message:
     """A notification without the id of its subscription, and what then is empty."""
-    meta = message.params.get("_meta")
-    if not isinstance(meta, dict) or spec.META_SUBSCRIPTION not in meta:
+    meta = spec.meta_of(message)
+    if spec.META_SUBSCRIPTION not in meta:
         return message
 
     def change(text: str) -> str:

@@ -33,7 +33,7 @@ neither shook hands with this client nor asked it anything."""
 
 def refusal(request: Message) -> Message | None:
     """The error that answers a request which is not for the server; None for any other."""
-    meta, id = _meta(request), request.id
+    meta, id = spec.meta_of(request), request.id
     version, level = meta.get(spec.META_VERSION), meta.get(spec.META_LOG_LEVEL)
 
     def invalid(text: str) -> Message:
@@ -94,7 +94,7 @@ def initialize(id: Id, first: Message) -> Message:
     """
     params = {"protocolVersion": spec.R4, "capabilities": {}, "clientInfo": OWN_INFO}
     message = jsonrpc.request(id, spec.INITIALIZE, params)
-    if not isinstance(_meta(first).get(spec.META_CLIENT_INFO), dict):
+    if not isinstance(spec.meta_of(first).get(spec.META_CLIENT_INFO), dict):
         return message
 
     def change(text: str) -> str:
@@ -187,7 +187,7 @@ def _error(text: str, answer: Message, request: Message) -> str:
 
 def log_level(request: Message) -> str | None:
     """The level from which on a request wants log messages; None when it wants none."""
-    level = _meta(request).get(spec.META_LOG_LEVEL)
+    level = spec.meta_of(request).get(spec.META_LOG_LEVEL)
     return level if isinstance(level, str) else None
 
 
@@ -276,8 +276,3 @@ def _covers(uri: str, updated: str) -> bool:
     if not updated.startswith(uri):
         return False
     return updated == uri or uri.endswith("/") or updated[len(uri)] in "/?#"
-
-
-def _meta(request: Message) -> Mapping[str, Any]:
-    meta = request.params.get("_meta")
-    return meta if isinstance(meta, dict) else {}

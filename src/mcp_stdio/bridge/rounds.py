@@ -149,8 +149,7 @@ class Rounds:
 
     async def _show_life(self) -> None:
         """Tell the client's time-out that its request is alive, if it said how."""
-        meta = self._request.params.get("_meta")
-        token = meta.get("progressToken") if isinstance(meta, dict) else None
+        token = spec.meta_of(self._request).get("progressToken")
         while isinstance(token, str | int):
             await trio.sleep(LIFE_SIGN)
             if (value := self._progress.above(token)) is not None:

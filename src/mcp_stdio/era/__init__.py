@@ -96,5 +96,4 @@ class Era:
 
 def is_self_describing(message: Message) -> bool:
     """Whether a request names its protocol version itself (2026-07-28 basic, _meta)."""
-    meta = message.params.get("_meta")
-    return isinstance(meta, dict) and spec.META_VERSION in meta
+    return spec.META_VERSION in spec.meta_of(message)

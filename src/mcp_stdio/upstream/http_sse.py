@@ -24,7 +24,7 @@ from mcp_stdio.upstream import Call, Emit
 from mcp_stdio.upstream.background import guarded
 from mcp_stdio.upstream.exchange import Messenger, event_of
 from mcp_stdio.upstream.handshake import Handshake
-from mcp_stdio.upstream.link import HeaderList, HeadersOf, LinkLost, no_headers
+from mcp_stdio.upstream.link import HeaderList, LinkLost
 from mcp_stdio.upstream.patience import Patience
 from mcp_stdio.upstream.questions import Questions
 from mcp_stdio.upstream.refusal import refusal
@@ -39,8 +39,7 @@ ENDPOINT_TIME = 10.0
 class HttpSse:
     """A transport; `messenger` has the URL of the stream, `nursery` runs the reading of it.
 
-    `emit` takes what belongs to no request, `headers` gives what a message needs besides the
-    headers of its session.
+    `emit` takes what belongs to no request.
     """
 
     def __init__(
@@ -49,14 +48,12 @@ class HttpSse:
         *,
         nursery: trio.Nursery,
         emit: Emit,
-        headers: HeadersOf = no_headers,
     ) -> None:
         self._http = messenger.http
         self._url = messenger.url
         self._limit = messenger.limit
         self._nursery = nursery
         self._emit = emit
-        self._headers = headers
 
     async def connect(
         self, questions: Questions[Handshake], lost: Callable[[Handshake], None]
@@ -108,7 +105,7 @@ class HttpSse:
                     status=stream.status,
                 )
             messenger = Messenger(self._http, endpoint, limit=self._limit)
-            connection = Connection(messenger, questions, self._headers)
+            connection = Connection(messenger, questions)
             with connection.listening, connection.attempt():
                 task_status.started(connection)
                 await guarded(self._read, stream, connection)
@@ -158,10 +155,8 @@ class Connection(Handshake):
     has_session = True
     """The endpoint names it: a 404 there means that it is over."""
 
-    def __init__(
-        self, messenger: Messenger, questions: Questions[Handshake], headers: HeadersOf
-    ) -> None:
-        super().__init__(messenger, questions, headers)
+    def __init__(self, messenger: Messenger, questions: Questions[Handshake]) -> None:
+        super().__init__(messenger, questions)
         self.end = "the event stream was closed"
         self.is_listening = True
 
