@@ -8,7 +8,7 @@ hands on a call of its own whose `emit` is its own method.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import trio
@@ -45,7 +45,7 @@ class Call:
 
     def emitting(self, emit: Emit) -> Call:
         """The same call with another receiver: how an upstream wraps an upstream."""
-        return replace(self, emit=emit)
+        return Call(emit, self.turn, self.leave)
 
     def passing_to(self, queue: Queue) -> Passing:
         """`with` this, the call's turn, which has come, is over and it has one in `queue` instead.
@@ -65,7 +65,7 @@ class Passing:
         self._turn = queue.take()
 
     def __enter__(self) -> Call:
-        passed = replace(self._call, turn=self._turn)
+        passed = Call(self._call.emit, self._turn, self._call.leave)
         self._call.turn.over()
         return passed
 

@@ -93,7 +93,7 @@ class Messenger:
         await call.turn.come()
         if not self.http.is_ready(request):
             call.turn.over()
-        patience.hold()  # connecting has a limit of its own
+            patience.hold()  # connecting has a limit of its own
         exchange = await self.http.send(request)
         call.turn.over()
         patience.heard()
