@@ -312,7 +312,6 @@ class Bearer:
             log.warning("signed in for as long as this program runs only: %s", failure)
         self._take_over(record)
         self._renew_at = max(self._renew_at, self._clock() + SHORTEST)
-        self._in_vain = None
         if record.tokens is not None and attempt.aim is not Aim.RENEWAL:
             self._unproven = record.tokens.bearer
 
