@@ -17,18 +17,25 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from enum import Enum
+from dataclasses import replace
 from math import inf
 
 import trio
 
 from mcp_stdio.config import OAuth
-from mcp_stdio.errors import AuthorizationFailed, InvalidGrant, RelayError, SignInPending
+from mcp_stdio.errors import (
+    AuthorizationFailed,
+    InvalidGrant,
+    RelayError,
+    SignInPending,
+    StoreFailure,
+)
 from mcp_stdio.http import Head, Request
 from mcp_stdio.http.authorizer import Authorizer
-from mcp_stdio.log import TO_BE_FOLLOWED
 from mcp_stdio.oauth import challenge as challenges
 from mcp_stdio.oauth import login
+from mcp_stdio.oauth.answers import scopes
+from mcp_stdio.oauth.attempt import Aim, Attempt, told_again
 from mcp_stdio.oauth.challenge import Challenge
 from mcp_stdio.oauth.commands import Fetch, Fetched
 from mcp_stdio.oauth.performer import Performer
@@ -41,10 +48,13 @@ log = logging.getLogger(__name__)
 AUTHORIZATION = "Authorization"
 
 COOLDOWN = 60.0
-"""Seconds after a sign-in that failed in which nobody is asked again (design.md 5)."""
+"""Seconds in which a person who was asked in vain is not asked again."""
 
 MARGIN = 60.0
 """Seconds before its expiry at which a token is renewed; less for one that lives for minutes."""
+
+SHORTEST = 1.0
+"""Seconds for which a new token is used at least, whatever the server says of its lifetime."""
 
 LOCK_WAIT = 1.0
 """Seconds in which the lock is had unless another process signs in or renews."""
@@ -54,28 +64,6 @@ LOOK = 30.0
 
 MAX_STEP_UPS = 2
 """Sign-ins for one and the same set of scopes that a request was refused for (A-40)."""
-
-
-class Aim(Enum):
-    """What an attempt is for."""
-
-    RENEWAL = "a token that lasts"
-    SIGN_IN = "a token"
-    STEP_UP = "a token that reaches farther"
-
-
-class _Attempt:
-    """One attempt to have a (better) token. `refused` is the one that will not do."""
-
-    def __init__(self, aim: Aim, refused: str | None, challenge: Challenge | None) -> None:
-        self.aim = aim
-        self.refused = refused
-        self.challenge = challenge
-        self.url = ""  # where a person has to sign in
-        self.is_ours = trio.Event()  # no other process is at it
-        self.is_shown = trio.Event()  # it takes a person
-        self.is_over = trio.Event()
-        self.failure: RelayError | None = None
 
 
 class Bearer:
@@ -99,13 +87,14 @@ class Bearer:
         self._fetch = fetch
         self._clock = clock
         self._nursery: trio.Nursery | None = None
+        self._has_ended = False
         self._tokens: Tokens | None = None
         self._renew_at = inf  # wall clock
         self._has_changed = trio.Event()  # the tokens
-        self._attempt: _Attempt | None = None
+        self._attempt: Attempt | None = None
         self._unproven: str | None = None  # a token just obtained that the server has not accepted
         self._rests_until = -inf  # trio's clock
-        self._last_failure: RelayError | None = None
+        self._in_vain: RelayError | None = None  # how a person was asked the last time
         self._step_ups: Counter[str] = Counter()
 
     def recall(self) -> None:
@@ -117,32 +106,35 @@ class Bearer:
 
     async def attend(self) -> None:
         """Run what goes on in the background, and renew tokens before they expire."""
-        async with trio.open_nursery() as self._nursery:
-            if self._attempt is not None:
-                self._nursery.start_soon(self._run, self._attempt)
-            await self._keep_fresh()
+        try:
+            async with trio.open_nursery() as self._nursery:
+                if self._attempt is not None:
+                    self._nursery.start_soon(self._run, self._attempt)
+                await self._keep_fresh()
+        finally:
+            self._has_ended = True
 
     async def signed_in(self) -> None:
         """Wait until there is a token. Raises the RelayError that the sign-in under way ends in."""
         if self._attempt is not None:
-            await self._attempt.is_over.wait()
-        if self._tokens is None:
-            raise self._last_failure or AuthorizationFailed("nobody is signing in")
+            await self._attempt.outcome()
+        elif self._tokens is None:
+            raise told_again(self._in_vain or AuthorizationFailed("nobody is signing in"))
 
     # What the client asks
 
     @property
     def is_ready(self) -> bool:
         """Whether `headers` would answer without waiting."""
-        return self._others.is_ready and not self._is_due()
+        return self._others.is_ready and not self._waits_for_renewal()
 
     async def headers(self) -> tuple[tuple[str, str], ...]:
         """The headers to send now, with a token if there is one."""
         given = await self._others.headers()
-        if self._is_due():
-            attempt = self._attempt or self._begin(Aim.RENEWAL, None, None)
-            if attempt.aim is Aim.RENEWAL:
-                await attempt.is_over.wait()  # its failure shows where the token is refused
+        if self._is_due() and self._attempt is None:
+            self._begin(Aim.RENEWAL, None, None)
+        if self._waits_for_renewal() and self._attempt is not None:
+            await self._attempt.is_over.wait()  # its failure shows where the token is refused
         if self._tokens is None or self._has_expired(self._tokens):
             return given  # the challenge that is the answer begins the sign-in
         return (*given, (AUTHORIZATION, f"Bearer {self._tokens.bearer}"))
@@ -159,42 +151,56 @@ class Bearer:
         AuthorizationFailed when there will be none.
         """
         challenge = challenges.parse(head.headers.get_all("www-authenticate"))
-        sent = _shown_by(refused)
         if head.status == 403 and not challenge.wants_more_scope:
-            return await self._others.renew(refused, head)
+            return await self._others.renew(await self._without_token(refused), head)
         if self._attempt is not None and self._attempt.aim is Aim.RENEWAL:
             await self._attempt.is_over.wait()
-        held = self._tokens
-        if held is not None and sent != held.bearer and not self._has_expired(held):
+        sent = _shown_by(refused)
+        if self._is_replaced(sent):
             return True  # renewed meanwhile, for another request
         if head.status == 403:
-            return await self._step_up(sent, challenge)
-        if self._others.is_ready and await self._others.renew(refused, head):
-            return True
-        if sent is not None and sent == self._unproven:
-            raise AuthorizationFailed(
-                "the server refuses the token that it was just given (401)",
-                hint="its authorization server and it do not agree; tell who runs them",
-                status=401,
-            )
-        await self._obtained(self._attempt or self._begin(Aim.SIGN_IN, sent, challenge))
+            aim = Aim.STEP_UP
+            if not self._may_step_up(challenge):
+                return False  # it was asked for already, and this is what was granted
+        else:
+            aim = Aim.SIGN_IN
+            if await self._others.renew(await self._without_token(refused), head):
+                return True
+            if sent is not None and sent == self._unproven:
+                return self._is_replaced_by_hand(sent)
+        await self._obtained(self._attempt or self._begin(aim, sent, challenge))
         return True
 
-    async def _step_up(self, sent: str | None, challenge: Challenge) -> bool:
-        wanted = set((challenge.scope or "").split())
+    async def _without_token(self, refused: Request) -> Request:
+        """The request as if only what the others give had gone with it."""
+        kept = [each for each in refused.headers if each[0].lower() != AUTHORIZATION.lower()]
+        given = await self._others.headers()
+        kept += [each for each in given if each[0].lower() == AUTHORIZATION.lower()]
+        return replace(refused, headers=tuple(kept))
+
+    def _is_replaced(self, sent: str | None) -> bool:
         held = self._tokens
-        asked = set(((held.requested_scope or held.scope or "") if held else "").split())
-        name = " ".join(sorted(wanted))
-        if (wanted and wanted <= asked) or self._step_ups[name] >= MAX_STEP_UPS:
-            return False  # it was asked for already, and this is what was granted
-        attempt = self._attempt
-        if attempt is None or attempt.aim is not Aim.STEP_UP:
-            self._step_ups[name] += 1
-            attempt = self._begin(Aim.STEP_UP, sent, challenge)
-        await self._obtained(attempt)
-        return True
+        return held is not None and held.bearer != sent and not self._has_expired(held)
 
-    async def _obtained(self, attempt: _Attempt) -> None:
+    def _is_replaced_by_hand(self, sent: str) -> bool:
+        """Look for a sign-in by hand: nothing else helps against a server that refuses its own."""
+        self.recall()
+        if self._is_replaced(sent):
+            return True
+        raise AuthorizationFailed(
+            "the server refuses the token that it was just given (401)",
+            hint="its authorization server and it do not agree; tell who runs them, or sign in "
+            "anew with `mcp-stdio login`",
+            status=401,
+        )
+
+    def _may_step_up(self, challenge: Challenge) -> bool:
+        wanted, held = set(scopes(challenge.scope)), self._tokens
+        asked = scopes(held.requested_scope or held.scope) if held is not None else ()
+        is_new = not wanted or not wanted <= set(asked)
+        return is_new and self._step_ups[_name(challenge)] < MAX_STEP_UPS
+
+    async def _obtained(self, attempt: Attempt) -> None:
         """Wait for an attempt as long as a message may wait. Raises its failure, SignInPending."""
         with trio.move_on_after(self._oauth.start_wait):
             await attempt.is_over.wait()
@@ -205,36 +211,40 @@ class Bearer:
                 await attempt.is_shown.wait()  # bounded by what each fetch may take
         if not attempt.is_over.is_set():
             raise SignInPending(attempt.url)
-        if attempt.failure is not None:
-            raise attempt.failure
+        await attempt.outcome()
 
     # Attempts
 
-    def _begin(self, aim: Aim, refused: str | None, challenge: Challenge | None) -> _Attempt:
+    def _begin(self, aim: Aim, refused: str | None, challenge: Challenge | None) -> Attempt:
         # No `await` between looking for an attempt and having one: that makes it the only one.
-        self._attempt = attempt = _Attempt(aim, refused, challenge)
+        assert self._attempt is None
+        attempt = Attempt(aim, refused, challenge)
+        if self._has_ended:
+            attempt.end(attempt.failure)
+            return attempt
+        self._attempt = attempt
         if self._nursery is not None:
             self._nursery.start_soon(self._run, attempt)
         return attempt
 
-    async def _run(self, attempt: _Attempt) -> None:
+    async def _run(self, attempt: Attempt) -> None:
+        failure = attempt.failure
         try:
             await self._obtain(attempt)
-        except RelayError as failure:
-            log.warning("could not obtain %s: %s", attempt.aim.value, failure)
-            attempt.failure = self._last_failure = failure
-            if attempt.aim is Aim.RENEWAL and self._is_due():
-                self._renew_at = self._clock() + LOOK
+            failure = None
+        except RelayError as exc:
+            log.warning("could not obtain %s: %s", attempt.aim.value, exc)
+            failure = exc
         except Exception:
             log.exception("could not obtain %s", attempt.aim.value)
-            attempt.failure = RelayError("internal error while signing in")
+            failure = AuthorizationFailed("internal error while signing in")
         finally:
-            if self._attempt is attempt:
-                self._attempt = None
-            attempt.is_shown.set()
-            attempt.is_over.set()
+            self._attempt = None
+            if failure is not None and attempt.aim is Aim.RENEWAL and self._is_due():
+                self._renew_at = self._clock() + LOOK
+            attempt.end(failure)
 
-    async def _obtain(self, attempt: _Attempt) -> None:
+    async def _obtain(self, attempt: Attempt) -> None:
         async with self._entry.locked():
             attempt.is_ours.set()
             record = self._entry.read() or self._blank()
@@ -246,15 +256,16 @@ class Bearer:
             performer = Performer(
                 self._oauth,
                 fetch=self._fetch,
-                keep=self._entry.write,
-                show=_Told(attempt),
+                keep=self._write,
+                show=attempt,
+                clock=self._clock,
             )
             if attempt.aim is not Aim.STEP_UP:
                 try:
                     flow = login.refresh(
                         self._oauth, self._entry.server_url, record, attempt.challenge
                     )
-                    self._keep(await performer.perform(flow))
+                    self._keep(await performer.perform(flow), attempt)
                     return
                 except InvalidGrant as exc:
                     log.info("the token cannot be renewed: %s", exc)
@@ -264,11 +275,11 @@ class Bearer:
                         raise
             await self._sign_in(attempt, record, performer)
 
-    async def _sign_in(self, attempt: _Attempt, record: Record, performer: Performer) -> None:
-        if trio.current_time() < self._rests_until and self._last_failure is not None:
+    async def _sign_in(self, attempt: Attempt, record: Record, performer: Performer) -> None:
+        if self._in_vain is not None and trio.current_time() < self._rests_until:
             raise AuthorizationFailed(
-                f"the last sign-in failed, and the next one is not tried yet: {self._last_failure}",
-                hint=self._last_failure.hint or "try again in a minute",
+                f"the last sign-in failed, and the next one is not tried yet: {self._in_vain}",
+                hint=self._in_vain.hint or "try again in a minute",
                 status=401,
             )
         url, challenge = self._entry.server_url, attempt.challenge
@@ -277,30 +288,46 @@ class Bearer:
         else:
             flow = login.sign_in(self._oauth, url, challenge, record)
         try:
-            self._keep(await performer.perform(flow))
-        except RelayError:
-            self._rests_until = trio.current_time() + COOLDOWN
+            self._keep(await performer.perform(flow), attempt)
+        except RelayError as failure:
+            if attempt.is_shown.is_set():  # a person was asked
+                self._in_vain = failure
+                self._rests_until = trio.current_time() + COOLDOWN
+                self._count(attempt)
             raise
+        self._count(attempt)
         log.info("signed in")
+
+    def _count(self, attempt: Attempt) -> None:
+        if attempt.aim is Aim.STEP_UP and attempt.challenge is not None:
+            self._step_ups[_name(attempt.challenge)] += 1
 
     # Tokens
 
-    def _keep(self, record: Record) -> None:
-        self._entry.write(record)
+    def _keep(self, record: Record, attempt: Attempt) -> None:
+        try:
+            self._write(record)
+        except StoreFailure as failure:
+            # What it replaces may be of no use any more, and a person may have signed in for it.
+            log.warning("signed in for as long as this program runs only: %s", failure)
         self._take_over(record)
-        self._unproven = None if record.tokens is None else record.tokens.bearer
+        self._renew_at = max(self._renew_at, self._clock() + SHORTEST)
+        if record.tokens is not None and attempt.aim is not Aim.RENEWAL:
+            self._unproven = record.tokens.bearer
+
+    def _write(self, record: Record) -> None:
+        _protect(record)
+        self._entry.write(record)
 
     def _take_over(self, record: Record | None) -> None:
         """Use from now on what a record holds."""
         self._tokens = tokens = None if record is None else record.tokens
         self._renew_at = inf
-        if tokens is not None:
-            for secret in (tokens.access_token, tokens.refresh_token, tokens.id_token):
-                if secret:
-                    protect(secret)
-            if tokens.expires_at is not None and self._is_renewable(tokens):
-                left = tokens.expires_at - self._clock()
-                self._renew_at = tokens.expires_at - min(MARGIN, max(left, 0.0) / 4)
+        if record is not None:
+            _protect(record)
+        if tokens is not None and tokens.expires_at is not None and self._is_renewable(tokens):
+            left = tokens.expires_at - self._clock()
+            self._renew_at = tokens.expires_at - min(MARGIN, max(left, 0.0) / 4)
         self._has_changed.set()
         self._has_changed = trio.Event()
 
@@ -308,7 +335,7 @@ class Bearer:
         entry = self._entry
         return Record(server_url=entry.server_url, client_id=entry.client_id, profile=entry.profile)
 
-    def _is_better(self, held: Tokens, attempt: _Attempt) -> bool:
+    def _is_better(self, held: Tokens, attempt: Attempt) -> bool:
         """Whether what another process has kept will do."""
         if self._has_expired(held):
             return False
@@ -321,6 +348,12 @@ class Bearer:
 
     def _is_due(self) -> bool:
         return self._clock() >= self._renew_at
+
+    def _waits_for_renewal(self) -> bool:
+        """Whether there is no token to send until the renewal that is due, or going on, is over."""
+        is_renewing = self._attempt is not None and self._attempt.aim is Aim.RENEWAL
+        is_awaited = is_renewing or (self._attempt is None and self._is_due())
+        return is_awaited and self._tokens is not None and self._has_expired(self._tokens)
 
     def _has_expired(self, tokens: Tokens) -> bool:
         return tokens.expires_at is not None and self._clock() >= tokens.expires_at
@@ -340,24 +373,17 @@ class Bearer:
                     await changed.wait()
 
 
-class _Told:
-    """Tells the user of a sign-in on stderr, and those who wait for it where it is."""
+def _name(challenge: Challenge) -> str:
+    return " ".join(sorted(scopes(challenge.scope)))
 
-    def __init__(self, attempt: _Attempt) -> None:
-        self._attempt = attempt
 
-    def page(self, url: str, *, is_opened: bool) -> None:
-        """A page has to be visited."""
-        log.warning("sign in at %s", url, extra=TO_BE_FOLLOWED)
-        self._attempt.url = url
-        self._attempt.is_shown.set()
-
-    def code(self, url: str, code: str, complete_url: str | None) -> None:
-        """A code has to be typed."""
-        text = "sign in at %s with the code %s"
-        log.warning(text, complete_url or url, code, extra=TO_BE_FOLLOWED)
-        self._attempt.url = complete_url or f"{url} (code {code})"
-        self._attempt.is_shown.set()
+def _protect(record: Record) -> None:
+    """Have no secret of a record show in the log."""
+    tokens, secrets = record.tokens, [each.client_secret for each in record.registrations.values()]
+    if tokens is not None:
+        secrets += [tokens.access_token, tokens.refresh_token, tokens.id_token]
+    for secret in filter(None, secrets):
+        protect(secret)
 
 
 def _shown_by(request: Request) -> str | None:

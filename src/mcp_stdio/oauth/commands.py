@@ -43,7 +43,8 @@ class Listen:
     """Open the loopback listener, on `port` or any free one; answered with the redirect URI.
 
     A port that is given and taken is an `errors.PortTaken`, thrown into the flow. The listener
-    stays open until the flow ends; a second `Listen` replaces it (A-22).
+    stays open until a `Visit` has its answer, or the flow ends; a second `Listen` replaces it
+    (A-22).
     """
 
     port: int | None = None

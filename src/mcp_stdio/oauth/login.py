@@ -186,6 +186,8 @@ def _by_a_person(
     # The server has forgotten the client. Once: one that forgets faster is beyond help.
     known = known.unregistered(issuer)
     yield Keep(known)
+    if redirect_uri is not None:
+        redirect_uri = yield from registration.listening(oauth, None)
     known, client = yield from registration.register(place.server, known, kind, redirect_uri)
     obtained = yield from _granted(oauth, server, place, client, redirect_uri, scope)
     return known.holding(obtained)

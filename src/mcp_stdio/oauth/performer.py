@@ -70,12 +70,14 @@ class Performer:
         show: Show,
         paste: Paste | None = None,
         environ: Mapping[str, str] = os.environ,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._oauth = oauth
         self._fetch = fetch
         self._keep = keep
         self._show = show
         self._paste = paste
+        self._clock = clock
         # A browser, and all that it starts, has no business with the user's tokens.
         self._environ = {key: value for key, value in environ.items() if key not in SECRETS}
 
@@ -124,7 +126,7 @@ class _Performance:
             case Wait(seconds):
                 await trio.sleep(seconds)
             case Now():
-                return time.time()
+                return self._by._clock()
             case Keep(record):
                 self._by._keep(record)
         return None
