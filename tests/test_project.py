@@ -102,6 +102,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "diagnose": {*CORE, "assembly", "http", "log", "relay", "shaping", "upstream"},
     "sign_in": {
+        "assembly",
         "config",
         "errors",
         "http",

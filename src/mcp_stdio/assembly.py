@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -46,6 +48,19 @@ if TYPE_CHECKING:
 Renewed = Callable[[], Awaitable[None]]
 
 
+HELD = 0.75
+"""Part of `--timeout-read` that a message may be held for a sign-in, at the most."""
+
+
+def given(config: Config) -> Authorizer:
+    """The credential that the user gives, in the settings or by files and commands."""
+    if not config.sources:
+        return Fixed(config.headers)
+    from mcp_stdio.credentials.supplied import Supplied
+
+    return Supplied(config.headers, config.sources)
+
+
 class Access:
     """The way to the server: `client` reaches it, with the credential that the settings ask for.
 
@@ -54,11 +69,7 @@ class Access:
     """
 
     def __init__(self, config: Config) -> None:
-        authorizer: Authorizer = Fixed(config.headers)
-        if config.sources:
-            from mcp_stdio.credentials.supplied import Supplied
-
-            authorizer = Supplied(config.headers, config.sources)
+        authorizer = given(config)
         self.bearer: Bearer | None = None
         self._fetcher: Fetcher | None = None
         if config.oauth is not None:
@@ -66,17 +77,25 @@ class Access:
             from mcp_stdio.oauth.fetch import Fetcher
             from mcp_stdio.oauth.store import Store, default_directory
 
+            oauth = config.oauth
             self._fetcher = Fetcher(config)
             store = Store(default_directory(os.environ))
-            entry = store.entry(config.url, config.oauth.client_id, config.oauth.profile)
-            authorizer = self.bearer = Bearer(config.oauth, entry, authorizer, self._fetcher.fetch)
+            entry = store.entry(config.url, oauth.client_id, oauth.profile)
+            if config.timeout_read is not None:  # held longer, a message would run out of time
+                patience = min(oauth.start_wait, HELD * config.timeout_read)
+                oauth = replace(oauth, start_wait=patience)
+            authorizer = self.bearer = Bearer(oauth, entry, authorizer, self._fetcher.fetch)
             self.bearer.recall()
         self.client = open_client(config, authorizer=authorizer)
 
-    def attend(self, nursery: trio.Nursery) -> None:
-        """Run in `nursery` what signing in takes."""
+    def attend(self, nursery: trio.Nursery, grace: Callable[[], float] | None = None) -> None:
+        """Run in `nursery` what signing in takes.
+
+        `grace` says how many seconds it has when the nursery is cancelled.
+        """
         if self.bearer is not None:
-            nursery.start_soon(guarded, self.bearer.attend)
+            attend = partial(self.bearer.attend, *([] if grace is None else [grace]))
+            nursery.start_soon(guarded, attend)
 
     async def aclose(self) -> None:
         """Close what is left open."""

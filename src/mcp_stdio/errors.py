@@ -16,6 +16,7 @@ what is the client's own fault has JSON-RPC's code for that.
     ├── AuthorizationFailed E-4 the credential
     │   ├── SignInPending       a person has to sign in first
     │   ├── Declined            an authorization server said no, and why
+    │   ├── Unusable            an authorization server's answer cannot be understood
     │   ├── InvalidGrant        a refresh token that is dead; only a new sign-in helps
     │   └── StoreFailure        what is kept of sign-ins cannot be read or written
     ├── BadAnswer         E-5   the server's answer cannot be understood
@@ -133,7 +134,7 @@ class AuthorizationFailed(RelayError):
 class SignInPending(AuthorizationFailed):
     """A person has to sign in, at `url`, and has not done so yet (E-4).
 
-    `url` is empty where another process has begun the sign-in.
+    `url` is empty where that is not known: another process may have begun the sign-in.
     """
 
     retryable = True
@@ -142,7 +143,7 @@ class SignInPending(AuthorizationFailed):
         # The URL comes last: what makes links of URLs often takes the comma behind one along.
         text = f"sign in, then try again: {url}"
         if not url:
-            text = "finish the sign-in that another process has begun, then try again"
+            text = "a sign-in is under way, perhaps in another window; try again when it is done"
         super().__init__(f"nobody has signed in yet; {text}", hint=text)
         self.url = url
 
@@ -155,6 +156,10 @@ class Declined(AuthorizationFailed):
     ) -> None:
         super().__init__(cause, hint=hint, status=status)
         self.error = error
+
+
+class Unusable(AuthorizationFailed):
+    """An authorization server granted something that cannot be used."""
 
 
 class InvalidGrant(AuthorizationFailed):

@@ -19,9 +19,9 @@ from types import TracebackType
 from mcp_stdio import redaction
 from mcp_stdio.descriptors import STDERR, Outlet, outlet
 from mcp_stdio.errors import UsageFailure
-from mcp_stdio.redaction import protect, redact, redact_known
+from mcp_stdio.redaction import protect, redact
 
-__all__ = ["NOTICE", "TO_BE_FOLLOWED", "WIRE", "protect", "redact", "redact_known", "setup"]
+__all__ = ["NOTICE", "TO_BE_FOLLOWED", "WIRE", "protect", "redact", "setup"]
 
 NOTICE = 25
 """Level of the few lines that are no warning but shown by default: that the relay is up."""
@@ -30,10 +30,14 @@ WIRE = logging.DEBUG
 """Level of what crosses the wire (`-vv`)."""
 
 TO_BE_FOLLOWED = {"is_to_be_followed": True}
-"""As `extra` of a record: it names a page to visit, whose parameters only look like secrets."""
+"""As `extra` of a record: it names a page to visit, whose parameters only look like secrets, and
+which repeats what the user said of the server."""
 
 MAX_MESSAGE = 3000
 """Characters of one message; a longer one is cut. Mostly fits in `PIPE_BUF`: whole or dropped."""
+
+MAX_ADDRESS = 32 * 1024
+"""Characters of a line with an address to be followed, which cut off would be of no use."""
 
 MAX_TRACEBACK = 16 * 1024
 """Characters of a traceback: room for an exception group."""
@@ -151,8 +155,10 @@ class Formatter(logging.Formatter):
         if self.usesTime():
             record.asctime = self.formatTime(record, self.datefmt)
         # The page to sign in at has parameters that look like secrets, and must be found.
-        hide = redact_known if getattr(record, "is_to_be_followed", False) else redact
-        line = _presentable(self.formatMessage(record), MAX_MESSAGE, hide=hide)
+        if getattr(record, "is_to_be_followed", False):
+            line = _presentable(self.formatMessage(record), MAX_ADDRESS, hide=str)
+        else:
+            line = _presentable(self.formatMessage(record), MAX_MESSAGE)
         if not record.exc_info:
             return line
         traceback = _presentable(self.formatException(record.exc_info), MAX_TRACEBACK, keep="\n")

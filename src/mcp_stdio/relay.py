@@ -48,6 +48,9 @@ LAST_WORDS = 0.15
 LAST_WORDS_UNDRAINED = 1.0
 """Seconds for the same after a signal, when nothing is drained."""
 
+LAST_WORK = 1.35
+"""Seconds from the beginning of the end for what must not be cut off in the background."""
+
 FAREWELL = 0.5
 """Seconds for ending the session (design: all within 1.9 s of the end of input)."""
 
@@ -69,7 +72,7 @@ async def serve(config: Config) -> None:
 
     def open_upstream(nursery: trio.Nursery, emit: Emit) -> Upstream:
         nursery.start_soon(guarded, client.prepare, url)  # while the client prepares its first line
-        access.attend(nursery)
+        access.attend(nursery, relay.grace)
         signed_in = None if bearer is None else bearer.signed_in
         return assemble(config, client, nursery, emit, signed_in)
 
@@ -120,6 +123,7 @@ class Relay:
         self._intake = trio.CancelScope()
         self._draining = trio.CancelScope()
         self._last_words = LAST_WORDS
+        self._ended_at = inf  # trio's clock, once the end has begun
         self._farewell = trio.CancelScope(shield=True)
         self._upstream: Upstream
         self._nursery: trio.Nursery
@@ -276,6 +280,10 @@ class Relay:
         with trio.CancelScope(shield=True):  # the output's deadline bounds it
             await self._emit(message)
 
+    def grace(self) -> float:
+        """Seconds that background work has left once everything ends."""
+        return max(0.0, self._ended_at + LAST_WORK - trio.current_time())
+
     # Watching
 
     async def _watch_signals(
@@ -319,6 +327,7 @@ class Relay:
 
     def _end(self, grace: float, last_words: float) -> None:
         """Give the unfinished `grace` seconds, then the client `last_words` to take an answer."""
+        self._ended_at = min(self._ended_at, trio.current_time())
         deadline = trio.current_time() + grace
         self._draining.deadline = deadline
         self._in_flight.end_by(deadline)

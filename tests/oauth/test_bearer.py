@@ -26,7 +26,7 @@ from mcp_stdio.errors import (
 from mcp_stdio.http import Request
 from mcp_stdio.http.client import Client
 from mcp_stdio.http.url import Url
-from mcp_stdio.oauth.bearer import COOLDOWN, LOOK, MARGIN, SHORTEST
+from mcp_stdio.oauth.bearer import COOLDOWN, LOOK, MARGIN, PAGE_WAIT, SHORTEST
 from mcp_stdio.oauth.commands import Fetched
 from mcp_stdio.oauth.record import Record
 from mcp_stdio.oauth.store import Entry
@@ -148,10 +148,22 @@ async def test_a_sign_in_that_is_done_in_time_is_not_noticed(
 
 
 async def test_who_will_not_wait_at_all_is_told_where(rig: Rig, autojump_clock: MockClock) -> None:
-    rig.authority.delay = 2
+    rig.authority.delay = 0.2
     with pytest.raises(SignInPending) as caught:
         await ask(rig.client(rig.bearer(replace(DEVICE, start_wait=0.0))))
     assert caught.value.url  # waited for: it comes before any person has to act
+
+
+async def test_a_slow_authorization_server_holds_nobody_for_long(
+    rig: Rig, autojump_clock: MockClock
+) -> None:
+    rig.authority.delay = 25
+    begun = trio.current_time()
+    with pytest.raises(SignInPending) as caught:
+        await ask(rig.client())
+    assert trio.current_time() - begun == DEVICE.start_wait + PAGE_WAIT
+    assert not caught.value.url
+    assert caught.value.retryable
 
 
 async def test_a_request_that_is_cancelled_leaves_the_sign_in_to_the_others(
@@ -413,7 +425,7 @@ async def test_a_token_that_has_expired_is_waited_for(rig: Rig, autojump_clock: 
     await rig.signed_in(expires_at=now() - 1)
     bearer = rig.bearer()
     client = rig.client(bearer)
-    rig.authority.delay = 20
+    rig.authority.delay = 5
     assert not bearer.is_ready
     assert await ask(client) == 200
     assert None not in rig.server.shown
@@ -596,7 +608,7 @@ async def test_of_two_processes_one_signs_in_and_the_other_finds_the_token(
     with pytest.raises(SignInPending) as caught:
         await ask(first)
     assert caught.value.url
-    with pytest.raises(SignInPending, match="another process") as caught:
+    with pytest.raises(SignInPending, match="another window") as caught:
         await ask(second)
     assert not caught.value.url
     rig.authority.confirmed.set()

@@ -407,10 +407,19 @@ async def test_a_server_whose_name_did_not_resolve_yet_is_asked_again(
     fetching: Fetching, nursery: trio.Nursery, server_context: ssl.SSLContext, names: Resolver
 ) -> None:
     server = await nursery.start(serve, answering(OK), server_context)
-    fetcher = fetching("https://local.example/mcp")
+    fetcher = fetching("https://here.localhost/mcp")
     await failing(fetcher, server.url(), AuthorizationFailed)
-    names.names["local.example"] = [["127.0.0.1"]]
+    names.names["here.localhost"] = [["127.0.0.1"]]
     assert (await get(fetcher, server.url())).status == 200
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_server_by_name_cannot_lend_itself_this_machines_address(
+    fetching: Fetching, nursery: trio.Nursery, server_context: ssl.SSLContext, names: Resolver
+) -> None:
+    server = await nursery.start(serve, answering(OK), server_context)
+    names.names["local.example"] = [["127.0.0.1"]]
+    await failing(fetching("https://local.example/mcp"), server.url(), AuthorizationFailed)
     nursery.cancel_scope.cancel()
 
 

@@ -68,6 +68,11 @@ def literal(host: str) -> str | None:
         return None
 
 
+def is_remote(address: str) -> bool:
+    """Whether the address leads to another machine, beyond the next router perhaps."""
+    return kind(address) in (Kind.PUBLIC, Kind.PRIVATE)
+
+
 def acceptable(server: Iterable[str]) -> frozenset[Kind]:
     """What may be connected to for a server that is at these addresses, of one kind each."""
     found = {kind(address) for address in server}

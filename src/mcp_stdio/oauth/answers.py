@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 from urllib.parse import quote as quote_url
 
-from mcp_stdio.errors import AuthorizationFailed, Declined, Refused, quote
+from mcp_stdio.errors import Declined, Refused, Unusable, quote
 from mcp_stdio.oauth.commands import Fetch, Fetched, Flow
 
 JSON = ("Accept", "application/json")
@@ -124,9 +124,9 @@ def refused(fetched: Fetched, url: str, purpose: str) -> Refused:
     )
 
 
-def unusable(purpose: str, reason: str) -> AuthorizationFailed:
+def unusable(purpose: str, reason: str) -> Unusable:
     """The failure of an answer that was given and cannot be used."""
-    return AuthorizationFailed(f"could not {purpose}: {reason}")
+    return Unusable(f"could not {purpose}: {reason}")
 
 
 def form_encoded(pairs: Iterable[tuple[str, str]]) -> str:

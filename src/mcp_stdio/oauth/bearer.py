@@ -41,7 +41,7 @@ from mcp_stdio.oauth.commands import Fetch, Fetched
 from mcp_stdio.oauth.performer import Performer
 from mcp_stdio.oauth.record import Record, Tokens
 from mcp_stdio.oauth.store import Entry
-from mcp_stdio.redaction import protect
+from mcp_stdio.redaction import protect_passing
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +59,14 @@ SHORTEST = 1.0
 LOCK_WAIT = 1.0
 """Seconds in which the lock is had unless another process signs in or renews."""
 
+PAGE_WAIT = 2.0
+"""Seconds for which a message is held on when it is not known yet where to sign in."""
+
 LOOK = 30.0
 """Seconds between looks at the wall clock: it goes on while the machine sleeps, timers do not."""
+
+GRACE = 0.7
+"""Seconds for a renewal under way when everything ends: most take less."""
 
 MAX_STEP_UPS = 2
 """Sign-ins for one and the same set of scopes that a request was refused for (A-40)."""
@@ -92,6 +98,9 @@ class Bearer:
         self._renew_at = inf  # wall clock
         self._has_changed = trio.Event()  # the tokens
         self._attempt: Attempt | None = None
+        self._not_renewed: RelayError | None = None  # why the last renewal failed
+        self._renewing = trio.CancelScope()  # around the attempt under way
+        self._excused: str | None = None  # a token that may have been refused for other headers
         self._unproven: str | None = None  # a token just obtained that the server has not accepted
         self._rests_until = -inf  # trio's clock
         self._in_vain: RelayError | None = None  # how a person was asked the last time
@@ -104,13 +113,20 @@ class Bearer:
         except RelayError as exc:
             log.warning("%s", exc)
 
-    async def attend(self) -> None:
-        """Run what goes on in the background, and renew tokens before they expire."""
+    async def attend(self, grace: Callable[[], float] = lambda: GRACE) -> None:
+        """Run what goes on in the background, and renew tokens before they expire.
+
+        Cancelled, it lets a renewal under way finish for as many seconds as `grace` then says: what
+        comes of it must not be lost.
+        """
         try:
             async with trio.open_nursery() as self._nursery:
                 if self._attempt is not None:
                     self._nursery.start_soon(self._run, self._attempt)
-                await self._keep_fresh()
+                try:
+                    await self._keep_fresh()
+                finally:
+                    self._renewing.deadline = trio.current_time() + grace()
         finally:
             self._has_ended = True
 
@@ -134,9 +150,14 @@ class Bearer:
         if self._is_due() and self._attempt is None:
             self._begin(Aim.RENEWAL, None, None)
         if self._waits_for_renewal() and self._attempt is not None:
-            await self._attempt.is_over.wait()  # its failure shows where the token is refused
-        if self._tokens is None or self._has_expired(self._tokens):
+            await self._settled(self._attempt)
+        if self._tokens is None:
             return given  # the challenge that is the answer begins the sign-in
+        if self._has_expired(self._tokens):
+            if self._not_renewed is not None and self._is_renewable(self._tokens):
+                # Without it the request might run as somebody else's.
+                raise told_again(self._not_renewed)
+            return given
         return (*given, (AUTHORIZATION, f"Bearer {self._tokens.bearer}"))
 
     def accepted(self, request: Request) -> None:
@@ -154,20 +175,26 @@ class Bearer:
         if head.status == 403 and not challenge.wants_more_scope:
             return await self._others.renew(await self._without_token(refused), head)
         if self._attempt is not None and self._attempt.aim is Aim.RENEWAL:
-            await self._attempt.is_over.wait()
+            await self._settled(self._attempt)
         sent = _shown_by(refused)
         if self._is_replaced(sent):
             return True  # renewed meanwhile, for another request
         if head.status == 403:
             aim = Aim.STEP_UP
             if not self._may_step_up(challenge):
-                return False  # it was asked for already, and this is what was granted
+                # It was asked for already, and this is what was granted; unless by hand.
+                self.recall()
+                return self._is_replaced(sent)
         else:
             aim = Aim.SIGN_IN
-            if await self._others.renew(await self._without_token(refused), head):
+            renewed = await self._others.renew(await self._without_token(refused), head)
+            if renewed and sent is not None and sent != self._excused:
+                self._excused = sent  # once: a command may print something else each time
                 return True
             if sent is not None and sent == self._unproven:
                 return self._is_replaced_by_hand(sent)
+        if self._is_replaced(sent):
+            return True
         await self._obtained(self._attempt or self._begin(aim, sent, challenge))
         return True
 
@@ -202,16 +229,17 @@ class Bearer:
 
     async def _obtained(self, attempt: Attempt) -> None:
         """Wait for an attempt as long as a message may wait. Raises its failure, SignInPending."""
+        await self._settled(attempt)
+        await attempt.outcome()
+
+    async def _settled(self, attempt: Attempt) -> None:
+        """Wait for the end of an attempt as long as a message may. Raises SignInPending."""
         with trio.move_on_after(self._oauth.start_wait):
             await attempt.is_over.wait()
-        if not attempt.is_over.is_set():
-            with trio.move_on_after(LOCK_WAIT):
-                await attempt.is_ours.wait()
-            if attempt.is_ours.is_set():
-                await attempt.is_shown.wait()  # bounded by what each fetch may take
+        with trio.move_on_after(PAGE_WAIT):  # a little longer, if only the address is missing
+            await attempt.is_shown.wait()
         if not attempt.is_over.is_set():
             raise SignInPending(attempt.url)
-        await attempt.outcome()
 
     # Attempts
 
@@ -230,8 +258,9 @@ class Bearer:
     async def _run(self, attempt: Attempt) -> None:
         failure = attempt.failure
         try:
-            await self._obtain(attempt)
-            failure = None
+            with trio.CancelScope() as self._renewing:
+                await self._obtain(attempt)
+                failure = None
         except RelayError as exc:
             log.warning("could not obtain %s: %s", attempt.aim.value, exc)
             failure = exc
@@ -240,13 +269,16 @@ class Bearer:
             failure = AuthorizationFailed("internal error while signing in")
         finally:
             self._attempt = None
+            self._not_renewed = failure if attempt.aim is Aim.RENEWAL else None
             if failure is not None and attempt.aim is Aim.RENEWAL and self._is_due():
                 self._renew_at = self._clock() + LOOK
             attempt.end(failure)
 
     async def _obtain(self, attempt: Attempt) -> None:
+        begun = trio.current_time()
         async with self._entry.locked():
             attempt.is_ours.set()
+            has_waited = trio.current_time() - begun > LOCK_WAIT
             record = self._entry.read() or self._blank()
             held = record.tokens
             if held is not None and self._is_better(held, attempt):
@@ -265,7 +297,12 @@ class Bearer:
                     flow = login.refresh(
                         self._oauth, self._entry.server_url, record, attempt.challenge
                     )
-                    self._keep(await performer.perform(flow), attempt)
+                    # The server may have replaced the refresh token before we hear of it.
+                    self._renewing.shield = True
+                    try:
+                        self._keep(await performer.perform(flow), attempt)
+                    finally:
+                        self._renewing.shield = False
                     return
                 except InvalidGrant as exc:
                     log.info("the token cannot be renewed: %s", exc)
@@ -273,7 +310,15 @@ class Bearer:
                     if attempt.aim is Aim.RENEWAL:
                         self._take_over(record)
                         raise
+            if has_waited and attempt.aim is Aim.SIGN_IN:
+                # Somebody was asked by another process, and did not answer.
+                self._rest(AuthorizationFailed("nobody finished the sign-in of another process"))
             await self._sign_in(attempt, record, performer)
+
+    def _rest(self, failure: RelayError) -> None:
+        """Ask nobody for a while."""
+        self._in_vain = failure
+        self._rests_until = trio.current_time() + COOLDOWN
 
     async def _sign_in(self, attempt: Attempt, record: Record, performer: Performer) -> None:
         if self._in_vain is not None and trio.current_time() < self._rests_until:
@@ -291,8 +336,7 @@ class Bearer:
             self._keep(await performer.perform(flow), attempt)
         except RelayError as failure:
             if attempt.is_shown.is_set():  # a person was asked
-                self._in_vain = failure
-                self._rests_until = trio.current_time() + COOLDOWN
+                self._rest(failure)
                 self._count(attempt)
             raise
         self._count(attempt)
@@ -383,7 +427,7 @@ def _protect(record: Record) -> None:
     if tokens is not None:
         secrets += [tokens.access_token, tokens.refresh_token, tokens.id_token]
     for secret in filter(None, secrets):
-        protect(secret)
+        protect_passing(secret)  # each renewal brings others
 
 
 def _shown_by(request: Request) -> str | None:

@@ -137,7 +137,11 @@ class Fetcher:
                 found = await trio.socket.getaddrinfo(self._server.host, self._server.port)
             except (OSError, UnicodeError):
                 return
-            self._acceptable = addresses.acceptable(str(each[4][0]) for each in found)
+            home = [str(each[4][0]) for each in found]
+            if addresses.literal(self._server.host) is None and not self._server.is_loopback:
+                # Whoever names the server could lend it this machine's address for a moment.
+                home = [each for each in home if addresses.is_remote(each)]
+            self._acceptable = addresses.acceptable(home)
             self._is_settled = True
 
 

@@ -12,7 +12,15 @@ from __future__ import annotations
 import dataclasses
 
 from mcp_stdio.config import OAuth
-from mcp_stdio.errors import AuthorizationFailed, Declined, InvalidGrant, quote
+from mcp_stdio.errors import (
+    AuthorizationFailed,
+    Declined,
+    InvalidGrant,
+    Refused,
+    RelayError,
+    Unusable,
+    quote,
+)
 from mcp_stdio.http.url import Url
 from mcp_stdio.oauth import (
     answers,
@@ -96,7 +104,11 @@ def refresh(
     client = registration.renewing(oauth, known, old.issuer, old.client_id)
     try:
         renewed = yield from _renew(oauth, client, old)
-    except AuthorizationFailed as failure:
+    except Refused as failure:
+        moved = yield from _moved(server, challenge, known, old, failure)
+        renewed = yield from _renew(oauth, client, moved)
+    except (Declined, Unusable) as failure:
+        # Only what the server itself has said is final; an address that is refused, say, is not.
         is_dead = isinstance(failure, Declined) and failure.error in registration.DEAD_CLIENT
         if is_dead and oauth.client_id is not None:
             failure.hint = CHECK_CLIENT
@@ -109,6 +121,24 @@ def refresh(
             yield Keep(known.holding(dataclasses.replace(old, refresh_token=None)))
         raise InvalidGrant(str(failure), status=failure.status) from None
     return known.holding(renewed)
+
+
+def _moved(
+    server: Url, challenge: Challenge | None, known: Record, old: Tokens, failure: Refused
+) -> Flow[Tokens]:
+    """The tokens with the endpoint that is named now, if that is another one (A-8).
+
+    Raises `failure` otherwise.
+    """
+    if failure.status not in (404, 405, 410):
+        raise failure
+    try:
+        place = yield from discovery.discover(server, challenge, known)
+    except RelayError:
+        raise failure from None
+    if place.server.issuer != old.issuer or place.server.token_endpoint == old.token_endpoint:
+        raise failure
+    return dataclasses.replace(old, token_endpoint=place.server.token_endpoint)
 
 
 def revoke(oauth: OAuth, known: Record) -> Flow[None]:

@@ -23,7 +23,7 @@ from mcp_stdio.http.url import Url
 from mcp_stdio.oauth.record import Record
 from mcp_stdio.oauth.store import Entry, Store, default_directory
 from mcp_stdio.sign_in.account import Account, as_object, as_text, shown
-from mcp_stdio.sign_in.by_hand import obtain, revoke
+from mcp_stdio.sign_in.by_hand import locked, obtain, revoke
 
 Obtain = Callable[[Config, Entry], Awaitable[Record]]
 Revoke = Callable[[Config, Record], Awaitable[None]]
@@ -49,7 +49,7 @@ def logout(
 
 async def _logout(config: Config, entry: Entry, revoke: Revoke) -> str:
     url = shown(config.url)
-    async with entry.locked():
+    async with locked(entry):
         record = entry.read()
         entry.delete()
     if record is not None:

@@ -9,15 +9,16 @@ entry it is given.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import trio
 
-from mcp_stdio import __version__, jsonrpc, log, spec
+from mcp_stdio import __version__, jsonrpc, spec
+from mcp_stdio.assembly import given
 from mcp_stdio.config import Config, OAuth
 from mcp_stdio.errors import TimedOut
 from mcp_stdio.http import Request
-from mcp_stdio.http.authorizer import Fixed
 from mcp_stdio.http.client import open_client
 from mcp_stdio.http.url import Url
 from mcp_stdio.oauth import challenge as challenges
@@ -34,6 +35,9 @@ from mcp_stdio.upstream.refusal import refusal
 MAX_PASTED = 64 * 1024
 """Bytes of a pasted line; terminals cut it off long before."""
 
+SILENCE = 1.0
+"""Seconds after which somebody at a terminal wants to know what is waited for."""
+
 PATIENCE = 30.0
 """Seconds for the server to say what it wants."""
 
@@ -42,7 +46,7 @@ async def obtain(config: Config, entry: Entry) -> Record:
     """Sign in, and keep what came of it in the entry. Raises RelayError."""
     assert config.oauth is not None
     challenge = await asked(config)
-    async with entry.locked():
+    async with locked(entry):
         known = entry.read() or Record(
             server_url=entry.server_url, client_id=entry.client_id, profile=entry.profile
         )
@@ -51,6 +55,22 @@ async def obtain(config: Config, entry: Entry) -> Record:
         record = await _perform(config, flow, keep=entry.write, paste=paste)
         entry.write(record)
         return record
+
+
+@asynccontextmanager
+async def locked(entry: Entry) -> AsyncIterator[None]:
+    """The entry's lock; says so when another process has it for long."""
+
+    async def say() -> None:
+        await trio.sleep(SILENCE)
+        _tell("another mcp-stdio process is signing in there; waiting for it")
+
+    async with AsyncExitStack() as stack:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(say)
+            await stack.enter_async_context(entry.locked())
+            nursery.cancel_scope.cancel()
+        yield
 
 
 async def revoke(config: Config, record: Record) -> None:
@@ -67,7 +87,7 @@ async def asked(config: Config) -> Challenge | None:
 
     Raises RelayError where there is no server that one could sign in at.
     """
-    client = open_client(config, authorizer=Fixed(config.headers))
+    client = open_client(config, authorizer=given(config))
     about = {"name": "mcp-stdio", "version": __version__}
     params = {"protocolVersion": spec.R4, "capabilities": {}, "clientInfo": about}
     message = jsonrpc.request("login", spec.INITIALIZE, params)
@@ -152,5 +172,4 @@ def _nowhere(record: Record) -> None:
 
 
 def _tell(text: str) -> None:
-    # What only looks like a secret stays: it is a page to be visited.
-    print(log.redact_known(text), file=sys.stderr, flush=True)
+    print(text, file=sys.stderr, flush=True)  # a page to be visited is shown as it is

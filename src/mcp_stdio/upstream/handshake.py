@@ -84,6 +84,7 @@ class Handshake:
         self.listening_decided = trio.Event()
         self.is_lost = False
         self._attempt = trio.CancelScope()
+        self._next_answer: trio.Event | None = None
         self._open: dict[Id, _Open] = {}
 
     @property
@@ -143,6 +144,9 @@ class Handshake:
         """The response has begun; that of `initialize` brings the session id (T-41)."""
         if (opened := self._opened(message)) is not None:
             opened.has_begun = True
+        if self._next_answer is not None:
+            self._next_answer.set()
+            self._next_answer = None
         if message.method == spec.INITIALIZE:
             session_id = head.headers.get(spec.SESSION_ID.lower())
             if session_id is not None and not spec.is_visible_ascii(session_id):
@@ -267,6 +271,12 @@ class Handshake:
         for waiting in self._open.values():
             if waiting.waits_elsewhere:
                 waiting.fail(self._unanswerable())
+
+    async def next_answer(self) -> None:
+        """Wait until the server answers a request of the client."""
+        if self._next_answer is None:
+            self._next_answer = trio.Event()
+        await self._next_answer.wait()
 
     def attempt(self) -> trio.CancelScope:
         """A scope for one connection of the shared stream, which `reopen` ends."""

@@ -11,7 +11,7 @@ import logging
 import trio
 
 from mcp_stdio import retry
-from mcp_stdio.errors import RelayError, TooLarge
+from mcp_stdio.errors import AuthorizationFailed, RelayError, TooLarge
 from mcp_stdio.http import Request
 from mcp_stdio.jsonrpc import Message
 from mcp_stdio.spec import EVENT_STREAM
@@ -39,6 +39,7 @@ class _Listening:
 
     async def connect(self) -> bool:
         """One connection and the pause after it; False when the server offers no such stream."""
+        is_refused = False
         with self._handshake.attempt() as attempt:
             try:
                 if not await self._read_one():
@@ -49,8 +50,11 @@ class _Listening:
                 self._stream.forget()  # resumed, it would bring the same again
             except RelayError as exc:
                 log.info("the listening stream is not open: %s", exc)
+                is_refused = isinstance(exc, AuthorizationFailed)
             finally:
                 self._handshake.listening_decided.set()
+            if is_refused:  # trying again may open a page, with nobody there to ask for it
+                await self._handshake.next_answer()
             await trio.sleep(self._stream.pause())
         if attempt.cancelled_caught:
             self._stream.reset()

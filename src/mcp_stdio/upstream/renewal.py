@@ -9,13 +9,12 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from math import inf
 
 import trio
 
 from mcp_stdio import retry
-from mcp_stdio.errors import OutputClosed, RelayError
+from mcp_stdio.errors import AuthorizationFailed, OutputClosed, RelayError
 
 log = logging.getLogger(__name__)
 
@@ -89,8 +88,13 @@ class Renewal:
             while True:
                 if waits:
                     await trio.sleep(self._backoff.delay(asked=None, jitter=random.random()))
-                with suppress(RelayError):
+                try:
                     await self.join()
+                except AuthorizationFailed:  # trying again may open a page that nobody asked for
+                    self._insisting = None
+                    return
+                except RelayError:
+                    pass
                 waits = True
 
     async def _run(self, attempt: _Attempt) -> None:
