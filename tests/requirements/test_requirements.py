@@ -46,6 +46,12 @@ FAMILIES = {
         *(range(1, 17), range(20, 25), range(30, 35), 40),
         *(range(50, 62), range(66, 69)),
     ),
+    # Signing in: discovery, registration, the sign-in, use and renewal, care, extensions.
+    "authorization": numbered(
+        "A",
+        *(range(1, 9), range(10, 15), range(15, 27), range(30, 35)),
+        *(range(40, 45), range(50, 55), range(60, 65)),
+    ),
 }
 """All rules there are, by the list that has them; the numbers have gaps."""
 
@@ -138,11 +144,18 @@ def test_each_rule_is_shown_or_not_built_for_a_reason(family: str) -> None:
 
 def test_families_have_their_gaps() -> None:
     counts = {family: len(ids) for family, ids in FAMILIES.items()}
-    assert counts == {"stdio": 22, "transport": 70, "eras": 7, "bridges": 42}
+    assert counts == {
+        "stdio": 22,
+        "transport": 70,
+        "eras": 7,
+        "bridges": 42,
+        "authorization": 45,
+    }
     for ids in FAMILIES.values():
         assert len(set(ids)) == len(ids)
     assert {"T-17", "T-20", "T-40f", "T-41", "T-93"} < set(FAMILIES["transport"])
     assert not {"T-18", "T-40", "T-53", "T-81", "T-94"} & set(FAMILIES["transport"])
+    assert not {"A-9", "A-27", "A-35", "A-45", "A-55", "A-65"} & set(FAMILIES["authorization"])
     assert not {"B-17", "B-25", "B-41", "B-49", "B-62", "B-65"} & set(FAMILIES["bridges"])
 
 
