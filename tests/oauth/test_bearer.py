@@ -26,7 +26,7 @@ from mcp_stdio.errors import (
 from mcp_stdio.http import Request
 from mcp_stdio.http.client import Client
 from mcp_stdio.http.url import Url
-from mcp_stdio.oauth.bearer import COOLDOWN, LOOK, MARGIN, PAGE_WAIT, SHORTEST
+from mcp_stdio.oauth.bearer import COOLDOWN, GRACE, LOOK, MARGIN, PAGE_WAIT, SHORTEST
 from mcp_stdio.oauth.commands import Fetched
 from mcp_stdio.oauth.record import Record
 from mcp_stdio.oauth.store import Entry
@@ -797,6 +797,26 @@ async def test_the_end_leaves_no_lock_and_nobody_waiting(
     with trio.fail_after(0.01):
         async with entry.locked():
             pass
+
+
+@pytest.mark.parametrize("delay, is_kept", [(0.5, True), (3.0, False)])
+async def test_a_renewal_under_way_at_the_end_is_kept(
+    rig: Rig, autojump_clock: MockClock, delay: float, is_kept: bool
+) -> None:
+    """The old refresh token may be dead already; the end waits for the new one, not for ever."""
+    tokens = await rig.signed_in()
+    rig.authority.delay = delay
+    with trio.fail_after(3600):
+        async with trio.open_nursery() as nursery:
+            Rig(rig.directory, nursery, rig.authority).bearer()
+            await trio.sleep(3600 - MARGIN + 0.1)
+            assert rig.authority.fetched == ["POST /token"]
+            ended_at = trio.current_time()
+            nursery.cancel_scope.cancel()
+    assert trio.current_time() - ended_at <= GRACE + 0.1
+    kept = rig.kept()
+    assert kept is not None
+    assert (kept.access_token != tokens.access_token) == is_kept
 
 
 async def test_after_the_end_nothing_is_begun(rig: Rig, autojump_clock: MockClock) -> None:

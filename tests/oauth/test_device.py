@@ -115,7 +115,7 @@ def test_how_often_is_asked(
 def test_the_waiting_ends(code: dict[str, Any], settings: dict[str, Any], patience: int) -> None:
     at = device(code)
     at.pages[TOKEN] = PENDING
-    with pytest.raises(TimedOut, match=f"nobody has signed in within {patience} s"):
+    with pytest.raises(AuthorizationFailed, match=f"nobody has signed in within {patience} s"):
         sign_in(at, **settings)
     assert sum(waits(at)) < patience
 

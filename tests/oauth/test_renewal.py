@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from mcp_stdio.oauth.commands import Fetched, Visit
 from mcp_stdio.oauth.record import Record, Registration
 from tests.oauth.pump import (
     AS,
+    ASM,
     CLOCK,
     LISTENER,
     MCP,
@@ -388,3 +390,49 @@ def test_a_sign_in_remembers_where_to_revoke() -> None:
     assert tokens is not None
     assert tokens.revocation_endpoint == REVOKE
     assert any(isinstance(command, Visit) for command in at.commands)
+
+
+GONE = Fetched(410, {}, b"moved")
+NEW_TOKEN = f"{AS}/oauth2/token"
+
+
+@pytest.mark.parametrize("status", [404, 405, 410])
+def test_a_token_endpoint_that_has_moved_is_looked_for_where_it_is_published(status: int) -> None:
+    at = world(server={"token_endpoint": NEW_TOKEN})
+    at.pages |= {TOKEN: Fetched(status, {}, b""), NEW_TOKEN: found(TOKENS)}
+    tokens = refresh(at).tokens
+    assert tokens is not None
+    assert (tokens.access_token, tokens.token_endpoint) == ("access-1", NEW_TOKEN)
+    assert form_of(at.sent(NEW_TOKEN)[0])["refresh_token"] == "refresh-1"
+
+
+@pytest.mark.parametrize(
+    "resource, server, refusal",
+    [
+        ({}, {}, GONE),  # it is where it was
+        ({}, {"token_endpoint": NEW_TOKEN}, Fetched(503, {}, b"")),
+        # Another issuer is another server, to which no token of the old one goes.
+        (
+            {"authorization_servers": ["https://other.example"]},
+            {"token_endpoint": NEW_TOKEN},
+            GONE,
+        ),
+    ],
+)
+def test_otherwise_a_refused_renewal_is_told_as_it_is(
+    resource: dict[str, Any], server: dict[str, Any], refusal: Fetched
+) -> None:
+    at = world(resource, server)
+    at.pages |= {TOKEN: refusal, NEW_TOKEN: found(TOKENS)}
+    other = {**found_server(at), "issuer": "https://other.example"}
+    at.pages["https://other.example/.well-known/oauth-authorization-server"] = found(other)
+    with pytest.raises(Refused, match=f"HTTP {refusal.status}"):
+        refresh(at)
+    assert at.sent(NEW_TOKEN) == []
+    assert at.kept == []
+
+
+def found_server(at: World) -> dict[str, Any]:
+    """The metadata of the authorization server."""
+    document: dict[str, Any] = json.loads(at.pages[ASM].body)
+    return document

@@ -675,6 +675,14 @@ def test_an_id_token_that_is_missing_is_said_to_be() -> None:
         sign_in(world(), uses_id_token=True)
 
 
+def test_what_is_no_resource_to_the_server_may_be_left_out() -> None:
+    at = world()
+    at.pages[TOKEN] = found({"error": "invalid_target"}, 400)
+    with pytest.raises(Declined) as caught:
+        sign_in(at)
+    assert "`--no-resource-indicator`" in str(caught.value.hint)
+
+
 @pytest.mark.parametrize(
     "answer, kind, said",
     [

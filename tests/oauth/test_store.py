@@ -271,6 +271,13 @@ async def test_listing_passes_over_what_is_no_entry(
     assert caplog.text.count("is passed over") == 2
 
 
+async def test_a_directory_that_cannot_be_made_is_said(directory: Path) -> None:
+    name = "n" * 300  # longer than file systems take
+    entry = Store(directory / name).entry(URL, None, "default")
+    with pytest.raises(StoreFailure, match="could not be created"):
+        await keep(entry, "s3cr3t")
+
+
 # Symlinks
 
 

@@ -108,7 +108,24 @@ def test_logout_forgets_one_profile_only(
     there = kept(environ)
     assert sign_in.logout(Config(url=URL, oauth=OAuth()), environ=environ) == 0
     assert there.read() == RECORD
+    told = capsys.readouterr().err
+    assert told.startswith(f"nobody was signed in at {URL} with these options; ")
+    assert told.endswith("others: `--oauth-profile work`\n")
+
+
+def test_logout_where_nobody_was_signed_in(
+    environ: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sign_in.logout(WORK, environ=environ) == 0
     assert capsys.readouterr().err == f"nobody was signed in at {URL}\n"
+
+
+def test_status_of_one_profile(environ: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    kept(environ)
+    kept(environ, Record(server_url=URL, tokens=TOKENS))
+    sign_in.status(WORK, as_json=True, environ=environ)
+    (account,) = json.loads(capsys.readouterr().out)["accounts"]
+    assert account["profile"] == "work"
 
 
 def test_status_of_one_server_and_of_all(

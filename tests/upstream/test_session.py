@@ -11,7 +11,14 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from mcp_stdio.errors import BadAnswer, ConnectionLost, SessionLost, TimedOut, Unreachable
+from mcp_stdio.errors import (
+    AuthorizationFailed,
+    BadAnswer,
+    ConnectionLost,
+    SessionLost,
+    TimedOut,
+    Unreachable,
+)
 from mcp_stdio.jsonrpc import Message
 from mcp_stdio.upstream.barrier import INITIALIZED_GRACE, LISTENING_GRACE
 from mcp_stdio.upstream.refusal import HttpRefusal
@@ -889,6 +896,21 @@ async def test_a_stream_that_ends_is_opened_again_where_it_ended(
     pauses = [later - earlier for earlier, later in itertools.pairwise(moments)]
     for pause, least in zip(pauses, [1, 1 + 2, 4, 8], strict=True):
         assert least <= pause <= least * 1.25
+
+
+async def test_a_stream_that_wants_a_sign_in_waits_until_the_server_answers_again(
+    autojump_clock: MockClock,
+) -> None:
+    """Trying again may open a page in a browser, with nobody there who asked for it."""
+    server = Server(GET=in_turn(AuthorizationFailed("401"), events(note("a"), FOREVER)))
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        await trio.sleep(3600)
+        assert len(server.got("GET")) == 1
+        await client.done(client.ask(CALL))
+        await trio.sleep(10)
+        assert len(server.got("GET")) == 2
+        assert [message.params["data"] for message in client.emitted] == ["a"]
 
 
 async def test_what_comes_on_two_streams_is_told_twice(autojump_clock: MockClock) -> None:

@@ -25,6 +25,12 @@ FORM = "application/x-www-form-urlencoded"
 TRANSIENT_ERRORS = frozenset({"server_error", "temporarily_unavailable"})
 """OAuth errors that say "later" (RFC 6749 section 4.1.2.1; used at token endpoints as well)."""
 
+HINTS = {
+    "invalid_target": "try `--no-resource-indicator`, or name what the server knows with "
+    "`--oauth-resource`",
+}
+"""What helps against an OAuth error that an option of the command line can avoid."""
+
 _TEXT = re.compile(r"[\x20-\x7e]+")
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 
@@ -110,7 +116,7 @@ def declined(members: Mapping[str, Any], purpose: str, *, status: int | None = N
     cause = f"could not {purpose}: {detail}"
     if members["error"] in TRANSIENT_ERRORS or is_transient(status):
         return Refused(cause, status=status or 503)
-    return Declined(cause, error=error, status=status)
+    return Declined(cause, error=error, hint=HINTS.get(str(members["error"])), status=status)
 
 
 def refused(fetched: Fetched, url: str, purpose: str) -> Refused:

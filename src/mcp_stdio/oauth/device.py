@@ -84,7 +84,7 @@ def authorize(
         else:
             blank = tokens.wanted(oauth, place, client, scope)
             return (yield from tokens.granted(oauth, answer, blank, tokens.SIGN_IN))
-    raise TimedOut(f"nobody has signed in within {patience:.0f} s", hint="sign in again")
+    raise AuthorizationFailed(f"nobody has signed in within {patience:.0f} s", hint="sign in again")
 
 
 def _final(failure: Declined) -> Declined:

@@ -234,8 +234,8 @@ def _make(path: Path) -> None:
         except FileExistsError:
             pass
         except OSError as exc:
-            # Above what we may write to there are directories we may not even ask about.
-            if not directory.is_dir():
+            # Above what we may write to there are directories that we may only pass through.
+            if not os.path.isdir(directory):
                 raise _unusable(path, "created", exc) from exc
 
 

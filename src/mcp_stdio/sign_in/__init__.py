@@ -18,7 +18,7 @@ import trio
 
 from mcp_stdio import log
 from mcp_stdio.config import Config, OAuth
-from mcp_stdio.errors import RelayError, StoreFailure
+from mcp_stdio.errors import RelayError, StoreFailure, quote
 from mcp_stdio.http.url import Url
 from mcp_stdio.oauth.record import Record
 from mcp_stdio.oauth.store import Entry, Store, default_directory
@@ -43,11 +43,12 @@ def logout(
     config: Config, *, revoke: Revoke = revoke, environ: Mapping[str, str] = os.environ
 ) -> int:
     """Forget what is kept for the server, tokens and registration, and revoke what can be."""
-    _tell(trio.run(partial(_logout, config, _entry(config, environ), revoke)))
+    entry, store = _entry(config, environ), Store(default_directory(environ))
+    _tell(trio.run(partial(_logout, config, entry, store, revoke)))
     return 0
 
 
-async def _logout(config: Config, entry: Entry, revoke: Revoke) -> str:
+async def _logout(config: Config, entry: Entry, store: Store, revoke: Revoke) -> str:
     url = shown(config.url)
     async with locked(entry):
         record = entry.read()
@@ -55,7 +56,7 @@ async def _logout(config: Config, entry: Entry, revoke: Revoke) -> str:
     if record is not None:
         _protect(record)
     if record is None or record.tokens is None:
-        return f"nobody was signed in at {url}"
+        return f"nobody was signed in at {url}{_others(config, store)}"
     if record.tokens.revocation_endpoint is None:
         return f"signed out of {url}; its authorization server revokes no tokens, they expire"
     try:
@@ -65,13 +66,23 @@ async def _logout(config: Config, entry: Entry, revoke: Revoke) -> str:
     return f"signed out of {url}; the tokens are revoked"
 
 
+def _others(config: Config, store: Store) -> str:
+    """The sign-ins at the same server that other options would have named."""
+    found = []
+    for entry in store.entries():
+        if _is_same(entry.server_url, config.url):
+            client = f"--client-id {quote(entry.client_id)} " if entry.client_id else ""
+            found.append(f"`{client}--oauth-profile {entry.profile}`")
+    return f" with these options; there are others: {', '.join(found)}" if found else ""
+
+
 def status(config: Config | None, *, as_json: bool, environ: Mapping[str, str] = os.environ) -> int:
-    """Print what is kept: for one server with all its profiles, or for all servers."""
+    """Print what is kept: for one server, with all its profiles or the one named, or for all."""
     directory, now = default_directory(environ), time.time()
     found = [
         _account(entry)
         for entry in Store(directory).entries()
-        if config is None or _is_same(entry.server_url, config.url)
+        if config is None or _is_meant(entry, config)
     ]
     if as_json:
         accounts = [as_object(account, now) for account in found]
@@ -110,6 +121,12 @@ def _protect(record: Record) -> None:
         secrets += [tokens.access_token, tokens.refresh_token, tokens.id_token]
     for secret in filter(None, secrets):
         log.protect(secret)
+
+
+def _is_meant(entry: Entry, config: Config) -> bool:
+    profile = (config.oauth or OAuth()).profile
+    is_any = profile == OAuth().profile
+    return _is_same(entry.server_url, config.url) and (is_any or entry.profile == profile)
 
 
 def _is_same(one: str, other: str) -> bool:

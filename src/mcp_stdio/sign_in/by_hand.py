@@ -118,7 +118,8 @@ class _Narrator:
 
     def page(self, url: str, *, is_opened: bool) -> None:
         """A page has to be visited."""
-        _tell(f"{'opening' if is_opened else 'open'} this page to sign in:\n\n    {url}\n")
+        how = "in the window that has been opened, or open this page:"
+        _tell(f"sign in {how if is_opened else 'on this page:'}\n\n    {url}\n")
         if self._may_paste:
             _tell("or paste here where the browser was sent in the end, and press Enter:")
 
