@@ -48,6 +48,24 @@ def test_the_version_goes_to_stdout(argv: list[str]) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, f"mcp-stdio {__version__}\n", "")
 
 
+def test_garbage_is_collected_while_relaying() -> None:
+    code = (
+        "import gc, sys\n"
+        "from mcp_stdio.cli import main\n"
+        f"main([{URL!r}])\n"
+        "sys.exit(0 if gc.isenabled() else 'the collector is off')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        env=environment(),
+    )
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("argv", [["--help"], ["--version"], [], ["--oauth", "http://h/"]])
 def test_what_needs_no_network_imports_none_of_it(argv: list[str]) -> None:
     code = (

@@ -10,6 +10,7 @@ the task, when it is asked for.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -68,10 +69,13 @@ def _run(argv: Sequence[str]) -> int:
                 if hasattr(signal, name):
                     signal.signal(getattr(signal, name), lambda *_: os._exit(NORMAL_END))
 
+            gc.disable()  # nothing of what is being loaded is garbage
             import trio
 
             from mcp_stdio import relay
 
+            gc.freeze()  # nor will it be, and looking through it again was most of an exit
+            gc.enable()
             trio.run(relay.serve, config)
             return NORMAL_END
         case Check(config, as_json):
