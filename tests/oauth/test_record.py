@@ -105,3 +105,8 @@ def test_reading_raises_nothing_but_value_errors(raw: bytes) -> None:
         Record.from_json(raw)
     except ValueError:
         pass
+
+
+def test_what_is_secret_in_a_record() -> None:
+    assert FULL.secrets() == ["secret-1", "access-1", "refresh-1"]
+    assert BARE.secrets() == []

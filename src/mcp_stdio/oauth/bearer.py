@@ -423,10 +423,7 @@ def _name(challenge: Challenge) -> str:
 
 def _protect(record: Record) -> None:
     """Have no secret of a record show in the log."""
-    tokens, secrets = record.tokens, [each.client_secret for each in record.registrations.values()]
-    if tokens is not None:
-        secrets += [tokens.access_token, tokens.refresh_token, tokens.id_token]
-    for secret in filter(None, secrets):
+    for secret in record.secrets():
         protect_passing(secret)  # each renewal brings others
 
 

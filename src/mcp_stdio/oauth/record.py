@@ -89,6 +89,13 @@ class Record:
         """The record with these tokens in place of what it has."""
         return dataclasses.replace(self, tokens=tokens)
 
+    def secrets(self) -> list[str]:
+        """All in it that nobody else may see."""
+        found = [client.client_secret for client in self.registrations.values()]
+        if (tokens := self.tokens) is not None:
+            found += [tokens.access_token, tokens.refresh_token, tokens.id_token]
+        return [secret for secret in found if secret]
+
     def to_json(self) -> bytes:
         """The record as a JSON document with its format version, without what is unset."""
         document = {"version": FORMAT, **_written(self)}

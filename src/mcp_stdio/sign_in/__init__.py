@@ -54,7 +54,8 @@ async def _logout(config: Config, entry: Entry, store: Store, revoke: Revoke) ->
         record = entry.read()
         entry.delete()
     if record is not None:
-        _protect(record)
+        for secret in record.secrets():
+            log.protect(secret)
     if record is None or record.tokens is None:
         return f"nobody was signed in at {url}{_others(config, store)}"
     if record.tokens.revocation_endpoint is None:
@@ -112,15 +113,6 @@ def _entry(config: Config, environ: Mapping[str, str]) -> Entry:
     oauth = config.oauth or OAuth()
     store = Store(default_directory(environ))
     return store.entry(config.url, oauth.client_id, oauth.profile)
-
-
-def _protect(record: Record) -> None:
-    """Have the log know what is secret in the record."""
-    secrets = [client.client_secret for client in record.registrations.values()]
-    if (tokens := record.tokens) is not None:
-        secrets += [tokens.access_token, tokens.refresh_token, tokens.id_token]
-    for secret in filter(None, secrets):
-        log.protect(secret)
 
 
 def _is_meant(entry: Entry, config: Config) -> bool:
