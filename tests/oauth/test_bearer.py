@@ -26,8 +26,9 @@ from mcp_stdio.errors import (
 from mcp_stdio.http import Request
 from mcp_stdio.http.client import Client
 from mcp_stdio.http.url import Url
-from mcp_stdio.oauth.bearer import COOLDOWN, GRACE, LOOK, MARGIN, PAGE_WAIT, SHORTEST
+from mcp_stdio.oauth.bearer import COOLDOWN, GRACE, LOOK, PAGE_WAIT, SHORTEST
 from mcp_stdio.oauth.commands import Fetched
+from mcp_stdio.oauth.holding import MARGIN
 from mcp_stdio.oauth.record import Record
 from mcp_stdio.oauth.store import Entry
 from mcp_stdio.redaction import redact_known

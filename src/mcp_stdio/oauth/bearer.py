@@ -1,6 +1,6 @@
 """The authorizer that signs in: shows the server a token, and sees to it that there is one.
 
-Owns the token in use, when it is renewed, and who waits for what. One attempt at a time, in a task
+Owns when a token is obtained or renewed, and who waits for what. One attempt at a time, in a task
 that belongs to no request, under the lock that all processes share: of many requests, tasks and
 processes that need a token one obtains it and the others find it (A-33). A request is held for a
 sign-in as long as `start_wait` says and then told where to sign in; the sign-in goes on without it.
@@ -38,6 +38,7 @@ from mcp_stdio.oauth.answers import scopes
 from mcp_stdio.oauth.attempt import Aim, Attempt, told_again
 from mcp_stdio.oauth.challenge import Challenge
 from mcp_stdio.oauth.commands import Fetch, Fetched
+from mcp_stdio.oauth.holding import Holding, shown_by
 from mcp_stdio.oauth.performer import Performer
 from mcp_stdio.oauth.record import Record, Tokens
 from mcp_stdio.oauth.store import Entry
@@ -49,9 +50,6 @@ AUTHORIZATION = "Authorization"
 
 COOLDOWN = 60.0
 """Seconds in which a person who was asked in vain is not asked again."""
-
-MARGIN = 60.0
-"""Seconds before its expiry at which a token is renewed; less for one that lives for minutes."""
 
 SHORTEST = 1.0
 """Seconds for which a new token is used at least, whatever the server says of its lifetime."""
@@ -94,9 +92,7 @@ class Bearer:
         self._clock = clock
         self._nursery: trio.Nursery | None = None
         self._has_ended = False
-        self._tokens: Tokens | None = None
-        self._renew_at = inf  # wall clock
-        self._has_changed = trio.Event()  # the tokens
+        self._held = Holding(oauth, clock)
         self._attempt: Attempt | None = None
         self._not_renewed: RelayError | None = None  # why the last renewal failed
         self._renewing = trio.CancelScope()  # around the attempt under way
@@ -134,7 +130,7 @@ class Bearer:
         """Wait until there is a token. Raises the RelayError that the sign-in under way ends in."""
         if self._attempt is not None:
             await self._attempt.outcome()
-        elif self._tokens is None:
+        elif self._held.tokens is None:
             raise told_again(self._in_vain or AuthorizationFailed("nobody is signing in"))
 
     # What the client asks
@@ -147,22 +143,22 @@ class Bearer:
     async def headers(self) -> tuple[tuple[str, str], ...]:
         """The headers to send now, with a token if there is one."""
         given = await self._others.headers()
-        if self._is_due() and self._attempt is None:
+        if self._held.is_due and self._attempt is None:
             self._begin(Aim.RENEWAL, None, None)
         if self._waits_for_renewal() and self._attempt is not None:
             await self._settled(self._attempt)
-        if self._tokens is None:
+        if self._held.tokens is None:
             return given  # the challenge that is the answer begins the sign-in
-        if self._has_expired(self._tokens):
-            if self._not_renewed is not None and self._is_renewable(self._tokens):
+        if self._held.has_expired:
+            if self._not_renewed is not None and self._held.is_renewable:
                 # Without it the request might run as somebody else's.
                 raise told_again(self._not_renewed)
             return given
-        return (*given, (AUTHORIZATION, f"Bearer {self._tokens.bearer}"))
+        return (*given, (AUTHORIZATION, f"Bearer {self._held.tokens.bearer}"))
 
     def accepted(self, request: Request) -> None:
         """The server took the request: what it showed is good."""
-        if self._unproven is not None and self._unproven == _shown_by(request):
+        if self._unproven is not None and self._unproven == shown_by(request):
             self._unproven = None
 
     async def renew(self, refused: Request, head: Head) -> bool:
@@ -176,15 +172,15 @@ class Bearer:
             return await self._others.renew(await self._without_token(refused), head)
         if self._attempt is not None and self._attempt.aim is Aim.RENEWAL:
             await self._settled(self._attempt)
-        sent = _shown_by(refused)
-        if self._is_replaced(sent):
+        sent = shown_by(refused)
+        if self._held.replaces(sent):
             return True  # renewed meanwhile, for another request
         if head.status == 403:
             aim = Aim.STEP_UP
             if not self._may_step_up(challenge):
                 # It was asked for already, and this is what was granted; unless by hand.
                 self.recall()
-                return self._is_replaced(sent)
+                return self._held.replaces(sent)
         else:
             aim = Aim.SIGN_IN
             renewed = await self._others.renew(await self._without_token(refused), head)
@@ -193,7 +189,7 @@ class Bearer:
                 return True
             if sent is not None and sent == self._unproven:
                 return self._is_replaced_by_hand(sent)
-        if self._is_replaced(sent):
+        if self._held.replaces(sent):
             return True
         await self._obtained(self._attempt or self._begin(aim, sent, challenge))
         return True
@@ -205,14 +201,10 @@ class Bearer:
         kept += [each for each in given if each[0].lower() == AUTHORIZATION.lower()]
         return replace(refused, headers=tuple(kept))
 
-    def _is_replaced(self, sent: str | None) -> bool:
-        held = self._tokens
-        return held is not None and held.bearer != sent and not self._has_expired(held)
-
     def _is_replaced_by_hand(self, sent: str) -> bool:
         """Look for a sign-in by hand: nothing else helps against a server that refuses its own."""
         self.recall()
-        if self._is_replaced(sent):
+        if self._held.replaces(sent):
             return True
         raise AuthorizationFailed(
             "the server refuses the token that it was just given (401)",
@@ -222,7 +214,7 @@ class Bearer:
         )
 
     def _may_step_up(self, challenge: Challenge) -> bool:
-        wanted, held = set(scopes(challenge.scope)), self._tokens
+        wanted, held = set(scopes(challenge.scope)), self._held.tokens
         asked = scopes(held.requested_scope or held.scope) if held is not None else ()
         is_new = not wanted or not wanted <= set(asked)
         return is_new and self._step_ups[_name(challenge)] < MAX_STEP_UPS
@@ -270,8 +262,8 @@ class Bearer:
         finally:
             self._attempt = None
             self._not_renewed = failure if attempt.aim is Aim.RENEWAL else None
-            if failure is not None and attempt.aim is Aim.RENEWAL and self._is_due():
-                self._renew_at = self._clock() + LOOK
+            if failure is not None and attempt.aim is Aim.RENEWAL and self._held.is_due:
+                self._held.put_off(LOOK)
             attempt.end(failure)
 
     async def _obtain(self, attempt: Attempt) -> None:
@@ -279,7 +271,7 @@ class Bearer:
         async with self._entry.locked():
             attempt.is_ours.set()
             has_waited = trio.current_time() - begun > LOCK_WAIT
-            record = self._entry.read() or self._blank()
+            record = self._entry.known()
             held = record.tokens
             if held is not None and self._is_better(held, attempt):
                 log.info("another process has obtained a token")
@@ -306,7 +298,7 @@ class Bearer:
                     return
                 except InvalidGrant as exc:
                     log.info("the token cannot be renewed: %s", exc)
-                    record = self._entry.read() or self._blank()
+                    record = self._entry.known()
                     if attempt.aim is Aim.RENEWAL:
                         self._take_over(record)
                         raise
@@ -355,7 +347,7 @@ class Bearer:
             # What it replaces may be of no use any more, and a person may have signed in for it.
             log.warning("signed in for as long as this program runs only: %s", failure)
         self._take_over(record)
-        self._renew_at = max(self._renew_at, self._clock() + SHORTEST)
+        self._held.put_off(SHORTEST)
         if record.tokens is not None and attempt.aim is not Aim.RENEWAL:
             self._unproven = record.tokens.bearer
 
@@ -365,55 +357,35 @@ class Bearer:
 
     def _take_over(self, record: Record | None) -> None:
         """Use from now on what a record holds."""
-        self._tokens = tokens = None if record is None else record.tokens
-        self._renew_at = inf
+        self._held.take_over(record)
         if record is not None:
             _protect(record)
-        if tokens is not None and tokens.expires_at is not None and self._is_renewable(tokens):
-            left = tokens.expires_at - self._clock()
-            self._renew_at = tokens.expires_at - min(MARGIN, max(left, 0.0) / 4)
-        self._has_changed.set()
-        self._has_changed = trio.Event()
-
-    def _blank(self) -> Record:
-        entry = self._entry
-        return Record(server_url=entry.server_url, client_id=entry.client_id, profile=entry.profile)
 
     def _is_better(self, held: Tokens, attempt: Attempt) -> bool:
         """Whether what another process has kept will do."""
-        if self._has_expired(held):
+        if self._held.is_over(held):
             return False
         if attempt.aim is Aim.RENEWAL:
-            return self._tokens is None or held.bearer != self._tokens.bearer
+            return self._held.tokens is None or held.bearer != self._held.tokens.bearer
         return held.bearer != attempt.refused
-
-    def _is_renewable(self, tokens: Tokens) -> bool:
-        return tokens.refresh_token is not None or self._oauth.grant == "client-credentials"
-
-    def _is_due(self) -> bool:
-        return self._clock() >= self._renew_at
 
     def _waits_for_renewal(self) -> bool:
         """Whether there is no token to send until the renewal that is due, or going on, is over."""
         is_renewing = self._attempt is not None and self._attempt.aim is Aim.RENEWAL
-        is_awaited = is_renewing or (self._attempt is None and self._is_due())
-        return is_awaited and self._tokens is not None and self._has_expired(self._tokens)
-
-    def _has_expired(self, tokens: Tokens) -> bool:
-        return tokens.expires_at is not None and self._clock() >= tokens.expires_at
+        is_awaited = is_renewing or (self._attempt is None and self._held.is_due)
+        return is_awaited and self._held.has_expired
 
     async def _keep_fresh(self) -> None:
         """Renew each token in time, also while nothing is sent."""
         while True:
-            changed, attempt = self._has_changed, self._attempt
+            changed, attempt = self._held.has_changed, self._attempt
             if attempt is not None:
                 await attempt.is_over.wait()
-            elif self._is_due():
+            elif self._held.is_due:
                 attempt = self._begin(Aim.RENEWAL, None, None)
                 await attempt.is_over.wait()
             else:
-                left = self._renew_at - self._clock()
-                with trio.move_on_after(min(LOOK, max(left, 0.0))):
+                with trio.move_on_after(min(LOOK, self._held.due_in)):
                     await changed.wait()
 
 
@@ -425,11 +397,3 @@ def _protect(record: Record) -> None:
     """Have no secret of a record show in the log."""
     for secret in record.secrets():
         protect_passing(secret)  # each renewal brings others
-
-
-def _shown_by(request: Request) -> str | None:
-    """The bearer token that a request was sent with."""
-    for name, value in request.headers:
-        if name.lower() == "authorization" and value.startswith("Bearer "):
-            return value.removeprefix("Bearer ")
-    return None

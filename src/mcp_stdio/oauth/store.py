@@ -115,6 +115,12 @@ class Entry:
             self._move_aside()
             return None
 
+    def known(self) -> Record:
+        """What is kept, or a record that holds nothing yet; raises as `read` does."""
+        return self.read() or Record(
+            server_url=self.server_url, client_id=self.client_id, profile=self.profile
+        )
+
     def write(self, record: Record) -> None:
         """Keep this record from now on; under the lock. Raises StoreFailure."""
         assert self._holds_lock, "writing needs the lock"

@@ -47,10 +47,7 @@ async def obtain(config: Config, entry: Entry) -> Record:
     assert config.oauth is not None
     challenge = await asked(config)
     async with locked(entry):
-        known = entry.read() or Record(
-            server_url=entry.server_url, client_id=entry.client_id, profile=entry.profile
-        )
-        flow = login.sign_in(config.oauth, entry.server_url, challenge, known)
+        flow = login.sign_in(config.oauth, entry.server_url, challenge, entry.known())
         paste = _paste if sys.stdin.isatty() else None
         record = await _perform(config, flow, keep=entry.write, paste=paste)
         entry.write(record)
