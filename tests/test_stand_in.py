@@ -268,9 +268,7 @@ async def test_initialize_is_answered_in_the_servers_place(asked: Any, told: str
 async def test_where_to_sign_in_may_not_be_known() -> None:
     async with world(FakeUpstream(initialize=SignInPending(""))) as here:
         opening = await here.shake_hands()
-        assert opening.result["instructions"].endswith(
-            "signed in in the window that is open for it"
-        )
+        assert opening.result["instructions"].endswith("signed in in the window that opens for it")
 
 
 async def test_requests_are_answered_while_nobody_has_signed_in(autojump_clock: MockClock) -> None:

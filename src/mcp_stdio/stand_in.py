@@ -172,7 +172,7 @@ class StandIn:
     def _introduction(self, interlude: _Interlude) -> Message:
         assert interlude.initialize.id is not None
         name = self._server_name
-        where = f"here: {interlude.url}" if interlude.url else "in the window that is open for it"
+        where = f"here: {interlude.url}" if interlude.url else "in the window that opens for it"
         text = (
             f"Nobody has signed in to {name} yet, so nothing is on offer. What it offers will "
             f"appear as soon as the user has signed in {where}"

@@ -96,6 +96,7 @@ def test_verbosity(option: str, verbosity: int) -> None:
         (["logout"], "URL of the server is missing"),
         (["login", URL, URL], "one URL is expected"),
         (["status", URL, URL], "one URL is expected"),
+        (["status", "--oauth-profile", "work"], "needs the URL of a server"),
         (["login", URL, "--test"], "`--test` does not go with `login`"),
         (["config"], "`config` is not available yet"),
         ([URL, "--json"], "`--json` goes with `--test` and with `status`"),

@@ -96,6 +96,11 @@ def order(arguments: Arguments, environ: Mapping[str, str]) -> Order:
     if arguments.test and command != "test":
         raise UsageFailure(f"`--test` does not go with `{command}`", hint="leave one of them out")
     if command == "status" and not words:
+        if arguments.oauth_profile is not None:
+            raise UsageFailure(
+                "`status` with `--oauth-profile` needs the URL of a server",
+                hint="name the server as well, or leave the profile out to see all",
+            )
         return Order(Status(None, arguments.json), verbosity, arguments.log_file)
     if arguments.transport == "sse" and arguments.protocol_era == "modern":
         raise UsageFailure(

@@ -38,7 +38,7 @@ def permitted(server: AuthorizationServer) -> None:
     if server.device_authorization_endpoint is None:
         raise AuthorizationFailed(
             f"the authorization server `{quote(server.issuer)}` does not offer sign-in by code",
-            hint="leave out `--oauth-grant device-code`",
+            hint="leave out `--oauth-device` or `--oauth-grant device-code`",
         )
 
 

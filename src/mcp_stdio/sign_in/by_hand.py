@@ -115,8 +115,8 @@ class _Narrator:
 
     def page(self, url: str, *, is_opened: bool) -> None:
         """A page has to be visited."""
-        how = "in the window that has been opened, or open this page:"
-        _tell(f"sign in {how if is_opened else 'on this page:'}\n\n    {url}\n")
+        how = "a window opens to sign in; if none does," if is_opened else "to sign in,"
+        _tell(f"{how} open this page:\n\n    {url}\n")
         if self._may_paste:
             _tell("or paste here where the browser was sent in the end, and press Enter:")
 
