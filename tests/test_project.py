@@ -194,6 +194,11 @@ def test_what_a_bridge_says_needs_no_loop(module: str) -> None:
     assert "trio" not in imports_of(PACKAGE / "bridge" / f"{module}.py")
 
 
+@pytest.mark.parametrize("module", ["content", "fields", "redirects", "request_head", "response"])
+def test_what_http_says_needs_no_loop(module: str) -> None:
+    assert "trio" not in imports_of(PACKAGE / "http" / f"{module}.py")
+
+
 OAUTH_FLOWS = {
     "answers",
     "authorization",
@@ -258,11 +263,11 @@ def test_help_and_version_load_no_network(option: str) -> None:
 
 
 def test_the_relay_loads_only_what_every_run_needs() -> None:
-    loaded = loaded_by("import mcp_stdio.relay")
+    loaded = loaded_by("import mcp_stdio.relay, mcp_stdio.http.direct")
     assert "trio" in loaded
     others = {"bridge", "credentials", "demo", "diagnose", "oauth", "sign_in", "stand_in"}
     others |= {"upstream.http_sse", "upstream.session", "upstream.stateless"}
-    assert loaded.isdisjoint({"httpx", "certifi", *(f"mcp_stdio.{name}" for name in others)})
+    assert loaded.isdisjoint({"httpx", "h11", "certifi", *(f"mcp_stdio.{name}" for name in others)})
 
 
 def test_versions_agree() -> None:

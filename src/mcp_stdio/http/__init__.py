@@ -2,8 +2,8 @@
 
 A `Lane` sends requests; an `Exchange` is one request on its way and its response. The two phases,
 `send` (the request has left) and `head` (the server began to answer), are what tells a request
-that provably did not run from one that may have. No module outside this package names h11, httpx,
-ssl or OSError; no module inside it knows MCP.
+that provably did not run from one that may have. No module outside this package names httpx, ssl or
+OSError; no module inside it knows MCP.
 """
 
 from __future__ import annotations
@@ -28,6 +28,13 @@ class Headers:
         self._items = [
             (name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in items
         ]
+
+    @classmethod
+    def lowered(cls, items: list[tuple[str, str]]) -> Headers:
+        """Headers of text whose names are in lower case already; takes the list over."""
+        headers = cls.__new__(cls)
+        headers._items = items
+        return headers
 
     def get(self, name: str) -> str | None:
         """The first value of `name` (lower case), or None."""

@@ -1,8 +1,8 @@
-"""One HTTP/1.1 connection and the exchange that runs on it: h11 between a request and a stream.
+"""One HTTP/1.1 connection and the exchange that runs on it.
 
-Owns the wire rules: a request that fits goes out in one write; a larger one is written while the
-answer is already looked for (RFC 9112 9.5); any final head ends the waiting, 1xx ones are passed
-over; a body that breaks off is never taken for a whole one. What happens to a connection between
+Owns the order on the wire: a request that fits goes out in one write; a larger one is written while
+the answer is already looked for (RFC 9112 9.5); a body that breaks off is never taken for a whole
+one. What the bytes of an answer mean is known to `response`; what happens to a connection between
 exchanges, and to whom it belongs then, is the lane's business (`direct`).
 """
 
@@ -11,18 +11,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-import h11
 import trio
 
 from mcp_stdio.errors import BadAnswer, ConnectionLost, RelayError, TlsFailure, Unreachable, quote
-from mcp_stdio.http import Exchange, Head, Headers
+from mcp_stdio.http import Exchange, Head
 from mcp_stdio.http.dial import Stream
+from mcp_stdio.http.response import Response
 from mcp_stdio.http.tls import client_certificate_refusal, reason
 from mcp_stdio.http.transport import Transport
 from mcp_stdio.http.url import Url
-
-MAX_HEAD_SIZE = 256 * 1024
-"""Bytes of a response head: what servers accept ranges from 8 to 64 KiB, some cookies are large."""
 
 IDLE_LIMIT = 60.0
 """Seconds after which an unused connection is not trusted any more; proxies commonly give it 60."""
@@ -42,14 +39,13 @@ _KEEP_ALIVE_TIMEOUT = re.compile(r"\btimeout\s*=\s*(\d+)", re.IGNORECASE)
 
 
 class Connection:
-    """An open connection: where bytes go and the HTTP state they leave behind.
+    """An open connection, and how long it may be used again.
 
     While it is idle, `idle_since` and `usable_until` are times of trio's clock.
     """
 
     __slots__ = (
-        "_is_used", "authority", "http", "idle_since", "origin", "stream", "transport",
-        "usable_until",
+        "_is_used", "authority", "idle_since", "origin", "stream", "transport", "usable_until",
     )  # fmt: skip
 
     def __init__(self, url: Url, transport: Transport, stream: Stream) -> None:
@@ -57,7 +53,6 @@ class Connection:
         self.authority = url.authority
         self.transport = transport
         self.stream = stream
-        self.http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_SIZE)
         self._is_used = False
         self.rest(None)
 
@@ -73,19 +68,6 @@ class Connection:
     def take(self) -> None:
         """End the idling: an exchange begins."""
         self._is_used = True
-
-    def renew(self) -> bool:
-        """Make ready for another exchange; False if HTTP or the server does not allow one."""
-        http = self.http
-        if (
-            http.our_state is not h11.DONE
-            or http.their_state is not h11.DONE
-            or self.transport.write_failure is not None
-            or http.trailing_data[0]
-        ):
-            return False
-        http.start_next_cycle()
-        return True
 
     def may_hold_tickets(self) -> bool:
         """Whether what an idle connection brought may be TLS session tickets.
@@ -114,20 +96,20 @@ class Connection:
 
 
 class DirectExchange(Exchange):
-    """A request on a connection of its own; the connection goes to `keep` when it can be reused."""
+    """A request with `method` on a connection of its own, which goes to `keep` to be used again."""
 
-    def __init__(self, connection: Connection, keep: Callable[[Connection], None]) -> None:
+    def __init__(
+        self, connection: Connection, method: str, keep: Callable[[Connection], None]
+    ) -> None:
         self._connection = connection
-        self._http = connection.http
         self._keep = keep
-        self._head: Head | None = None
+        self._response = Response(method)
+        self._body = b""  # what has been read of it and nobody has taken yet
         self._failure: RelayError | None = None
         self._answer_begun = False
-        self._has_ended = False
-        self._is_complete = False
         self._is_over = False
 
-    async def send(self, event: h11.Request, body: bytes) -> None:
+    async def send(self, head: bytes, body: bytes) -> None:
         """Write the request. Raises Unreachable, ConnectionLost.
 
         A failed write is no error yet when an answer may be waiting: `head` will tell.
@@ -138,13 +120,12 @@ class DirectExchange(Exchange):
         connection.take()
         is_sent = False
         try:
-            head = self._encode(event, body)
             if len(body) <= ONE_WRITE:
                 await self._write(head + body)
             else:
                 await self._write_watching(head, body)
             why = transport.write_failure
-            if why is not None and self._head is None:
+            if why is not None and self._response.head is None:
                 if transport.sent == sent:
                     raise await self._unsent(why)
                 if transport.has_stalled and self._failure is None and transport.peek() is None:
@@ -161,24 +142,18 @@ class DirectExchange(Exchange):
         Raises ConnectionLost, BadAnswer, and TlsFailure when the server refused our certificate
         instead of reading the request.
         """
-        while self._head is None:
-            event = self._next_event()
-            if event is h11.NEED_DATA:
-                await self._fill()
-            elif isinstance(event, h11.Response):
-                self._head = Head(event.status_code, Headers(event.headers))
-        return self._head
+        while (head := self._response.head) is None:
+            await self._read()
+        return head
 
     async def receive_some(self) -> bytes:
         """The next bytes of the body, as many as one read brought; `b""` once it is complete."""
-        if self._head is None:
-            await self.head()
-        while not self._is_complete:
-            if data := self._buffered():
-                return data
-            if not self._is_complete:
-                await self._fill()
-        return b""
+        while not self._body:
+            if self._response.is_complete:
+                return b""
+            await self._read()
+        body, self._body = self._body, b""
+        return body
 
     async def aclose(self) -> None:
         """End the exchange: keep the connection if the answer is over, or is within a moment."""
@@ -186,22 +161,16 @@ class DirectExchange(Exchange):
             return
         self._is_over = True
         is_kept = False
+        connection = self._connection
         try:
-            if await self._is_finished() and self._connection.renew():
+            if await self._is_finished() and connection.transport.write_failure is None:
                 is_kept = True
-                self._connection.rest(self._head.headers.get("keep-alive") if self._head else None)
-                self._keep(self._connection)
+                head = self._response.head
+                connection.rest(head.headers.get("keep-alive") if head else None)
+                self._keep(connection)
         finally:
             if not is_kept:
-                self._connection.close()
-
-    def _encode(self, event: h11.Request, body: bytes) -> bytes:
-        # h11 is told of the whole request here; what becomes of the bytes, the transport knows.
-        head = self._http.send(event)
-        if body:
-            self._http.send_with_data_passthrough(h11.Data(data=body))
-        self._http.send(h11.EndOfMessage())
-        return head
+                connection.close()
 
     async def _write(self, data: bytes | memoryview) -> None:
         try:
@@ -232,37 +201,10 @@ class DirectExchange(Exchange):
             if head.status >= 400:
                 self._connection.transport.stop_sending()
 
-    def _next_event(self) -> object:
+    async def _read(self) -> None:
+        """Read once. Raises whatever has ended the answer before its end, now or earlier."""
         if self._failure is not None:
             raise self._failure
-        try:
-            return self._http.next_event()
-        except h11.RemoteProtocolError as exc:
-            if self._has_ended:
-                # All that was read before had been understood: what is wrong is the end.
-                raise self._lost("") from exc
-            raise self._bad_answer(f"is not valid HTTP: {quote(str(exc))}") from exc
-
-    def _buffered(self) -> bytes:
-        """What can be had of the body without reading; notices its end."""
-        chunks: list[bytes] = []
-        while not self._is_complete:
-            try:
-                event = self._next_event()
-            except RelayError:
-                if chunks:
-                    break  # It is raised again after what came before it has been delivered.
-                raise
-            if isinstance(event, h11.Data):
-                chunks.append(event.data)
-            elif event is h11.NEED_DATA:
-                break
-            else:
-                self._is_complete = True
-        return b"".join(chunks)
-
-    async def _fill(self) -> None:
-        """One read, handed to h11."""
         try:
             data = await self._connection.stream.receive_some()
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
@@ -271,35 +213,35 @@ class DirectExchange(Exchange):
                 self._failure = refusal
                 raise refusal from exc
             raise self._lost(str(exc) or reason(exc.__cause__)) from exc
+        response = self._response
         if not data:
-            self._has_ended = True
-        elif not self._answer_begun:
+            if not response.end():
+                raise self._lost("")
+            return
+        if not self._answer_begun:
             self._answer_begun = True
             if data[:5] != b"HTTP/"[: len(data)]:
                 raise self._bad_answer(
                     "is not HTTP",
                     hint="use `https://`" if data[:1] == b"\x15" else "check host and port",
                 )
-        self._http.receive_data(bytes(data))
+        self._body += response.receive(bytes(data))
+        if response.failure is not None:
+            # Raised by the next call: what came before it is delivered first.
+            self._bad_answer(f"is not valid HTTP: {response.failure}")
 
     async def _is_finished(self) -> bool:
-        if self._head is None or self._failure is not None:
-            return False
-        try:
-            size = len(self._buffered())
-            if self._is_complete:
-                return True
-            if "close" in (self._head.headers.get("connection") or "").lower():
-                return False  # Nothing to save.
-            with trio.move_on_after(FINISH_TIME):
-                while size <= FINISH_SIZE:
-                    data = await self.receive_some()
-                    if not data:
-                        return True
-                    size += len(data)
-        except RelayError:
-            pass
-        return False
+        """Whether the answer is over, or nearly, and another may follow on the connection."""
+        response = self._response
+        if not response.is_complete and response.keeps_open:
+            size = 0
+            try:
+                with trio.move_on_after(FINISH_TIME):
+                    while size <= FINISH_SIZE and (data := await self.receive_some()):
+                        size += len(data)
+            except RelayError:
+                return False
+        return response.is_complete and response.keeps_open
 
     async def _unsent(self, why: str) -> Unreachable:
         # Only TLS has a reason to give that is worth looking for.
@@ -318,7 +260,7 @@ class DirectExchange(Exchange):
 
     def _lost(self, why: str) -> ConnectionLost:
         authority = self._connection.authority
-        if self._head is not None:
+        if self._response.head is not None:
             cause = f"the answer of `{authority}` broke off"
         elif self._answer_begun:
             cause = f"the answer of `{authority}` broke off in its headers"

@@ -15,16 +15,14 @@ from __future__ import annotations
 import ssl
 from collections import deque
 from collections.abc import Callable
-from functools import lru_cache
 
-import h11
 import trio
 
-from mcp_stdio.errors import RelayError, UsageFailure
+from mcp_stdio.errors import RelayError
 from mcp_stdio.http import Accepts, Exchange, Lane, Request
 from mcp_stdio.http.connection import ONE_WRITE, Connection, DirectExchange
 from mcp_stdio.http.dial import dial
-from mcp_stdio.http.fields import fields
+from mcp_stdio.http.request_head import request_head
 from mcp_stdio.http.url import Origin, Url
 
 FRESH = 4.0
@@ -68,10 +66,10 @@ class Direct(Lane):
         Unreachable, TlsFailure, ConnectionLost; UsageFailure for what HTTP or TLS cannot take.
         """
         body = request.body
-        event = _event(request.method, request.url, request.headers, len(body))
+        head = request_head(request)
         connection = self._take(request) or await self._wait_for_connection(request)
-        exchange = DirectExchange(connection, self._keep)
-        await exchange.send(event, body)
+        exchange = DirectExchange(connection, request.method, self._keep)
+        await exchange.send(head, body)
         return exchange
 
     async def prepare(self, url: Url) -> None:
@@ -175,19 +173,3 @@ class _Preparation:
 
 def _may_serve(connection: Connection, request: Request, now: float) -> bool:
     return request.is_replayable or now - connection.idle_since <= FRESH
-
-
-@lru_cache(maxsize=128)
-def _event(method: str, url: Url, given: tuple[tuple[str, str], ...], size: int) -> h11.Request:
-    # Remembered, since the requests of a session differ in little but the size of their body and
-    # h11 spends a third of its time on checking headers.
-    try:
-        return h11.Request(
-            method=method, target=url.target, headers=fields(method, url, given, size)
-        )
-    except h11.LocalProtocolError:
-        # h11's own words quote the value, which may be a secret.
-        raise UsageFailure(
-            "a request header has a name or a value that HTTP cannot carry",
-            hint="check `--header` and what the header file or command gives",
-        ) from None
