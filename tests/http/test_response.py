@@ -105,6 +105,7 @@ def test_what_could_mean_two_things_is_refused(said: bytes, why: str) -> None:
         (OK + b"Content-Length: 2, 2\r\n\r\nok", b"ok"),
         (OK + b"X: a\r\n b\r\n\tc\r\nContent-Length:\t2 \r\n\r\nok", b"ok"),
         (CHUNKED + b"2\r\nok\r\n0\r\n\r\n", b"ok"),
+        (CHUNKED.upper() + b"2\r\nok\r\n0\r\n\r\n", b"ok"),
         (CHUNKED + b"2 \t\r\nok\r\n0;a=b\r\nX: y\r\n\r\n", b"ok"),
         (CHUNKED + b"00002\r\nok\r\nA\r\n0123456789\r\n0\r\n\n", b"ok0123456789"),
         (b"HTTP/1.1 100 Continue\r\nContent-Length: 5\r\n\r\n" + LENGTH + b"ok", b"ok"),

@@ -77,6 +77,10 @@ class Head:
     status: int
     headers: Headers
 
+    def __str__(self) -> str:
+        """Status and content type, for the log."""
+        return f"{self.status} {self.media_type}"
+
     @property
     def media_type(self) -> str:
         """The content type in lower case without its parameters; empty when there is none."""

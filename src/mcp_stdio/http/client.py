@@ -13,10 +13,10 @@ import logging
 import os
 import ssl
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from functools import cache
+from functools import cache, lru_cache
 
 import trio
 
@@ -25,7 +25,7 @@ from mcp_stdio.errors import RelayError, Unreachable, UsageFailure
 from mcp_stdio.http import Accepts, Exchange, Head, Lane, Request, redirects
 from mcp_stdio.http.authorizer import Authorizer, Fixed
 from mcp_stdio.http.cookies import Cookies
-from mcp_stdio.http.decoded import Decoded, os_errors_translated
+from mcp_stdio.http.decoded import Decoded, lost
 from mcp_stdio.http.url import Origin, Url
 
 log = logging.getLogger(__name__)
@@ -158,6 +158,8 @@ class Client(Lane):
 
     def _forwarded(self, request: Request) -> Request:
         """The request as remembered redirects have it."""
+        if not self._moved:
+            return request
         moved = self._moved.get((request.method, request.url))
         return request if moved is None else replace(request, url=moved)
 
@@ -181,7 +183,9 @@ class Client(Lane):
             given = await self._authorizer.headers()
         cookie = self._cookies.header(request.url)
         headers = _merged(request.headers, given, cookie)
-        complete = replace(request, headers=headers)
+        complete = Request(
+            request.method, request.url, headers, request.body, request.is_replayable
+        )
         return complete, await self._lane.send(complete)
 
     async def _renew(self, request: Request, head: Head) -> bool:
@@ -216,12 +220,13 @@ class _Exchange(Exchange):
     async def send(self, request: Request) -> None:
         """Send the request, or what has become of it."""
         log.debug("%s %s, %d bytes", request.method, request.url.public, len(request.body))
-        with os_errors_translated():
-            try:
-                self._sent, self._inner = await self._client._transmit(request)
-            except Unreachable:
-                self._client._forget(self._request)
-                raise
+        try:
+            self._sent, self._inner = await self._client._transmit(request)
+        except Unreachable:
+            self._client._forget(self._request)
+            raise
+        except OSError as exc:
+            raise lost(exc) from exc
 
     async def head(self) -> Head:
         """Wait for the head of the response that counts; redirects and renewals are none.
@@ -251,15 +256,14 @@ class _Exchange(Exchange):
 
     async def _next_head(self) -> Head:
         assert self._inner is not None
-        with os_errors_translated():
-            try:
-                head = await self._inner.head()
-            except Unreachable:
-                self._client._forget(self._request)
-                raise
-        log.debug(
-            "%s %s: %d %s", self._sent.method, self._sent.url.public, head.status, head.media_type
-        )
+        try:
+            head = await self._inner.head()
+        except Unreachable:
+            self._client._forget(self._request)
+            raise
+        except OSError as exc:
+            raise lost(exc) from exc
+        log.debug("%s %s: %s", self._sent.method, self._sent.url.public, head)
         self._client._store_cookies(self._sent.url, head)
         return head
 
@@ -268,7 +272,8 @@ class _Exchange(Exchange):
             self._client._forget(self._request)
         if head.status not in (401, 403):
             self._client._credential_accepted(self._sent)
-        self._body = Decoded(head, self._receive_encoded)
+        if head.headers.get("content-encoding") is not None:
+            self._body = Decoded(head, self._receive_encoded)
         self._head = head
         return head
 
@@ -280,8 +285,10 @@ class _Exchange(Exchange):
 
     async def _receive_encoded(self) -> bytes:
         assert self._inner is not None
-        with os_errors_translated(answer_begun=True):
+        try:
             return await self._inner.receive_some()
+        except OSError as exc:
+            raise lost(exc, answer_begun=True) from exc
 
     async def aclose(self) -> None:
         """End the exchange."""
@@ -291,10 +298,14 @@ class _Exchange(Exchange):
             await inner.aclose()
 
 
+@lru_cache(maxsize=64)
 def _merged(
-    protocol: Iterable[tuple[str, str]], given: Iterable[tuple[str, str]], cookie: str | None
+    protocol: tuple[tuple[str, str], ...], given: tuple[tuple[str, str], ...], cookie: str | None
 ) -> tuple[tuple[str, str], ...]:
-    """Each header once: the protocol's before the user's. (The lanes add what is missing.)"""
+    """Each header once: the protocol's before the user's. (The lanes add what is missing.)
+
+    Remembered, for they seldom change from one message to the next.
+    """
     merged: dict[str, tuple[str, str]] = {}
     for headers in (given, protocol):
         for name, value in headers:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from math import inf
 
 import trio
 
@@ -32,6 +33,10 @@ FINISH_SIZE = 64 * 1024
 """How long and how much is waited for and read to save a connection whose answer is nearly over:
 a new one costs at least a round trip, TLS two and 4 ms of CPU."""
 
+_JUST_NOW = 0.001
+"""Seconds for which a look at an idle connection holds: what has come since might as well still be
+on its way. A request is asked after and then sent, which would look twice."""
+
 _TICKET_TIME = 0.005
 """Seconds to read what already arrived on an unused TLS connection."""
 
@@ -45,7 +50,8 @@ class Connection:
     """
 
     __slots__ = (
-        "_is_used", "authority", "idle_since", "origin", "stream", "transport", "usable_until",
+        "_is_used", "_looked_at", "authority", "idle_since", "origin", "stream", "transport",
+        "usable_until",
     )  # fmt: skip
 
     def __init__(self, url: Url, transport: Transport, stream: Stream) -> None:
@@ -54,6 +60,7 @@ class Connection:
         self.transport = transport
         self.stream = stream
         self._is_used = False
+        self._looked_at = -inf
         self.rest(None)
 
     def rest(self, keep_alive: str | None) -> None:
@@ -68,6 +75,16 @@ class Connection:
     def take(self) -> None:
         """End the idling: an exchange begins."""
         self._is_used = True
+        self._looked_at = -inf
+
+    def news(self, now: float) -> bytes | None:
+        """What the server has said unasked: None for nothing, `b""` once it has hung up."""
+        if now - self._looked_at < _JUST_NOW:
+            return None
+        news = self.transport.peek()
+        if news is None:
+            self._looked_at = now
+        return news
 
     def may_hold_tickets(self) -> bool:
         """Whether what an idle connection brought may be TLS session tickets.

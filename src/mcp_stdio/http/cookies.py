@@ -51,8 +51,7 @@ class Cookies:
 
         Bytes beyond ASCII are in it as `surrogateescape` has them, to go back as they came.
         """
-        jar = self._jars.get(url.origin)
-        if jar is None:
+        if not self._jars or (jar := self._jars.get(url.origin)) is None:
             return None
         from urllib.request import Request
 

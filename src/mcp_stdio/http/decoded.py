@@ -61,14 +61,19 @@ class Decoded:
 
 @contextmanager
 def os_errors_translated(*, answer_begun: bool = False) -> Iterator[None]:
-    """Make ConnectionLost of an OSError.
-
-    Lanes translate the errors they foresee; whether bytes left is unknown for any other.
-    """
+    """Make ConnectionLost of an OSError."""
     try:
         yield
     except OSError as exc:
-        raise ConnectionLost(
-            f"the connection failed: {quote(exc.strerror or type(exc).__name__)}",
-            answer_begun=answer_begun,
-        ) from exc
+        raise lost(exc, answer_begun=answer_begun) from exc
+
+
+def lost(error: OSError, *, answer_begun: bool = False) -> ConnectionLost:
+    """What an OSError out of a lane means.
+
+    Lanes translate the errors they foresee; whether bytes left is unknown for any other.
+    """
+    return ConnectionLost(
+        f"the connection failed: {quote(error.strerror or type(error).__name__)}",
+        answer_begun=answer_begun,
+    )

@@ -109,7 +109,7 @@ class Direct(Lane):
         while idle:
             connection = idle[-1]
             if now <= connection.usable_until:
-                news = connection.transport.peek()
+                news = connection.news(now)
                 if news is None:
                     return connection if _may_serve(connection, request, now) else None
                 if news and connection.may_hold_tickets():

@@ -140,7 +140,7 @@ class Response:
             self._part = _Part.CHUNKS
         elif fields.length is not None:
             self._part = _Part.LENGTH
-            self._left = fields.length
+            self._left = int(fields.length)
         else:
             self._part = _Part.REST
         self.keeps_open = (
@@ -240,35 +240,29 @@ class _Fields:
             found = _FIELD.findall(_unfolded(text))
         self.items = [(name.lower(), value.rstrip(" \t")) for name, value in found]
         self.is_chunked = False
-        self.length: int | None = None
+        self.length: str | None = None
         self.says_close = False
-        lengths: set[str] = set()
         for name, value in self.items:
             if name == "content-length":
-                lengths |= _listed(value)
+                self._read_length(value)
             elif name == "transfer-encoding":
                 # `chunked` twice is no more than once chunked and once unknown.
                 if self.is_chunked or value.lower() != "chunked":
                     raise Malformed("its transfer coding is not `chunked`")
                 self.is_chunked = True
             elif name == "connection":
-                self.says_close |= "close" in _listed(value.lower())
-        if lengths:
-            self.length = _length(lengths)
+                options = [option.strip(" \t") for option in value.lower().split(",")]
+                self.says_close = self.says_close or "close" in options
 
-
-def _listed(value: str) -> set[str]:
-    return {each.strip(" \t") for each in value.split(",")}
-
-
-def _length(lengths: set[str]) -> int:
-    # Several equal ones mean one, whether in a list or in headers of their own (RFC 9112 6.3).
-    if len(lengths) > 1:
-        raise Malformed("it has two different Content-Lengths")
-    (digits,) = lengths
-    if not (digits.isascii() and digits.isdigit()) or len(digits) > MAX_LENGTH_DIGITS:
-        raise Malformed("its Content-Length is no number")
-    return int(digits)
+    def _read_length(self, value: str) -> None:
+        for each in value.split(","):
+            digits = each.strip(" \t")
+            if not (digits.isascii() and digits.isdigit()) or len(digits) > MAX_LENGTH_DIGITS:
+                raise Malformed("its Content-Length is no number")
+            # Several equal ones mean one, in a list or in several headers (RFC 9112 6.3).
+            if self.length is not None and self.length != digits:
+                raise Malformed("it has two different Content-Lengths")
+            self.length = digits
 
 
 def _unfolded(text: str) -> str:

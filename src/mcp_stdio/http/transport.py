@@ -81,7 +81,9 @@ class Transport(trio.abc.Stream):
         while True:
             # Waiting first, not after a failed attempt: it lets others run when a fast server
             # always has more, and an answer is seldom there already.
-            await self._wait_until_readable()
+            if self._socket.fileno() == -1:
+                raise trio.ClosedResourceError("this connection was already closed")
+            await trio.lowlevel.wait_readable(self._socket)
             try:
                 return self._socket.recv(RECEIVE_SIZE if max_bytes is None else max_bytes)
             except BlockingIOError:
@@ -124,11 +126,6 @@ class Transport(trio.abc.Stream):
             self.write_failure = f"it took no data for {self._timeout_write:g} s"
             self.has_stalled = True
         self._patience = None
-
-    async def _wait_until_readable(self) -> None:
-        if self._socket.fileno() == -1:
-            raise trio.ClosedResourceError("this connection was already closed")
-        await trio.lowlevel.wait_readable(self._socket)
 
 
 def keep_alive(connected: socket.socket | trio.socket.SocketType) -> None:

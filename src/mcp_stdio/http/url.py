@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
@@ -31,9 +32,12 @@ class Origin(NamedTuple):
     port: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Url:
-    """An absolute http or https URL. `target` is path and query, as a request line wants them."""
+    """An absolute http or https URL. `target` is path and query, as a request line wants them.
+
+    What follows from it is remembered: a session asks the same of one URL for each message.
+    """
 
     scheme: str
     host: str
@@ -73,12 +77,12 @@ class Url:
             target += "?" + quote(parts.query, safe="/%:@!$&'()*+,;=~-._?[]")
         return cls(scheme, host, port or DEFAULT_PORTS[scheme], target)
 
-    @property
+    @cached_property
     def origin(self) -> Origin:
         """What decides whether another URL may see this one's credentials."""
         return Origin(self.scheme, self.host, self.port)
 
-    @property
+    @cached_property
     def authority(self) -> str:
         """Host and port as the `Host` header wants them."""
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -93,7 +97,7 @@ class Url:
             or (self.host.startswith("127.") and self.host.replace(".", "").isdigit())
         )
 
-    @property
+    @cached_property
     def public(self) -> str:
         """The part that may be printed: no query, no part of the path that looks like a secret."""
         path = "/".join(
