@@ -190,6 +190,24 @@ async def test_a_connection_closed_while_idle_is_not_used(
     assert server.connections == 3
 
 
+async def test_a_look_at_a_connection_holds_no_longer_than_until_its_use(
+    lane: Direct, nursery: trio.Nursery, mock_clock: trio.testing.MockClock
+) -> None:
+    async def script(peer: Peer) -> None:
+        for _ in range(2):
+            await peer.request()
+            await peer.send(OK)
+
+    # Time stands still: a look is not repeated for a moment, and here none passes.
+    server = await nursery.start(serve, script)
+    await fetch(lane, post(server))
+    assert lane.is_ready(post(server))
+    await fetch(lane, post(server))
+    await trio.testing.wait_all_tasks_blocked(0.05)
+    assert server.open_connections == 0
+    assert not lane.is_ready(post(server))
+
+
 async def test_a_connection_that_speaks_unasked_is_not_used(
     lane: Direct, nursery: trio.Nursery
 ) -> None:

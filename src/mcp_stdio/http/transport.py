@@ -16,7 +16,11 @@ import socket
 
 import trio
 
-RECEIVE_SIZE = 65536
+RECEIVE_SIZE = 64 * 1024
+LARGE_RECEIVE_SIZE = 256 * 1024
+"""Bytes to read at most; the larger number after a read of a quarter of the smaller one. To read a
+large body so saves a tenth of the time, to read small ones so, into memory fresh from the system
+each time, costs 20 µs."""
 
 _KEEPALIVE = (
     # A dead peer is noticed after 30 + 3 * 10 s, before most NATs forget the connection and within
@@ -36,7 +40,10 @@ class Transport(trio.abc.Stream):
     (None: no limit) has stalled.
     """
 
-    __slots__ = ("_patience", "_socket", "_timeout_write", "has_stalled", "sent", "write_failure")
+    __slots__ = (
+        "_patience", "_receive_size", "_socket", "_timeout_write", "has_stalled", "sent",
+        "write_failure",
+    )  # fmt: skip
 
     def __init__(self, stream: trio.SocketStream, *, timeout_write: float | None) -> None:
         # A plain non-blocking socket under `trio.lowlevel` costs half the CPU of the stream, can
@@ -45,6 +52,7 @@ class Transport(trio.abc.Stream):
         self._socket.setblocking(False)
         self._timeout_write = math.inf if timeout_write is None else timeout_write
         self._patience: trio.CancelScope | None = None
+        self._receive_size = RECEIVE_SIZE
         self.sent = 0
         self.write_failure: str | None = None
         self.has_stalled = False
@@ -85,11 +93,14 @@ class Transport(trio.abc.Stream):
                 raise trio.ClosedResourceError("this connection was already closed")
             await trio.lowlevel.wait_readable(self._socket)
             try:
-                return self._socket.recv(RECEIVE_SIZE if max_bytes is None else max_bytes)
+                data = self._socket.recv(max_bytes or self._receive_size)
             except BlockingIOError:
                 continue
             except OSError as exc:
                 raise trio.BrokenResourceError(explain(exc)) from exc
+            is_large = len(data) >= RECEIVE_SIZE // 4
+            self._receive_size = LARGE_RECEIVE_SIZE if is_large else RECEIVE_SIZE
+            return data
 
     def peek(self) -> bytes | None:
         """What the server has said unasked: None for nothing, `b""` once it has hung up."""
