@@ -24,6 +24,9 @@ MAX_HEAD_SIZE = 256 * 1024
 MAX_CHUNK_LINE = 4096
 """Bytes of a chunk's size and extensions, which nobody uses; Go reads as many."""
 
+MAX_LENGTH_DIGITS = 20
+"""Digits of a length: more than any body can have, few enough for any reader."""
+
 _HEAD_END = re.compile(rb"\n\r?\n")
 
 _STATUS_LINE = re.compile(r"HTTP/1\.([0-9]) ([1-9][0-9]{2})(?: [^\x00\r\n\v\f]*+)?\r?\n")
@@ -35,13 +38,10 @@ _FIELD = re.compile(
 
 _FOLD = re.compile(r"\r?\n[ \t]+")
 
-MAX_LENGTH_DIGITS = 20
-"""Digits of a length: more than any body can have, few enough for any reader."""
-
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,20}+)(?:;[^\x00\r\n]*+|[ \t]*+)\r\n")
 
 
-class Malformed(Exception):
+class _Malformed(Exception):
     """The bytes are no HTTP/1.1 response; says why, in words of our own."""
 
 
@@ -82,11 +82,13 @@ class Response:
 
     def receive(self, data: bytes) -> bytes:
         """Take in what one read brought, not `b""`; gives what there is of the body in it."""
+        sought = 0  # Up to there, no end of a head has been found before.
         if self._unread:
+            sought = max(0, len(self._unread) - 2)
             data, self._unread = self._unread + data, b""
         try:
             if self._part is _Part.HEAD:
-                data = self._after_heads(data)
+                data = self._after_heads(data, sought)
             match self._part:
                 case _Part.LENGTH:
                     return self._measured(data)
@@ -95,10 +97,10 @@ class Response:
                 case _Part.REST:
                     return data
                 case _Part.TRAILERS:
-                    self._read_trailers(data, 0)
+                    self._read_trailers(data, 0, sought)
                 case _Part.NOTHING if data:
                     self.keeps_open = False
-        except Malformed as exc:
+        except _Malformed as exc:
             self._fail(str(exc))
         return b""
 
@@ -108,30 +110,30 @@ class Response:
             self._part = _Part.NOTHING
         return self.is_complete
 
-    def _after_heads(self, data: bytes) -> bytes:
+    def _after_heads(self, data: bytes, sought: int) -> bytes:
         """Read the heads that are there; what follows the final one."""
         while self._part is _Part.HEAD:
             if data[:5] != b"HTTP/"[: len(data)]:
-                raise Malformed("it begins without a status line")
-            found = _HEAD_END.search(data)
+                raise _Malformed("it begins without a status line")
+            found = _HEAD_END.search(data, sought)
             if (found.end() if found else len(data)) > MAX_HEAD_SIZE:
-                raise Malformed(f"its head is longer than {MAX_HEAD_SIZE} bytes")
+                raise _Malformed(f"its head is longer than {MAX_HEAD_SIZE} bytes")
             if found is None:
                 self._unread = data
                 return b""
             self._read_head(data[: found.start() + 1].decode("latin-1"))
-            data = data[found.end() :]
+            data, sought = data[found.end() :], 0
         return data
 
     def _read_head(self, text: str) -> None:
         line = _STATUS_LINE.match(text)
         if line is None:
-            raise Malformed("its status line is none of HTTP/1.1")
+            raise _Malformed("its status line is none of HTTP/1.1")
         fields = _Fields(text[line.end() :])
         status = int(line[2])
         if status < 200:
             if status == 101:
-                raise Malformed("it switches to another protocol, unasked")
+                raise _Malformed("it switches to another protocol, unasked")
             return
         self.head = Head(status, Headers.lowered(fields.items))
         if status in (204, 304) or not self._expects_body:
@@ -193,27 +195,27 @@ class Response:
             if size == 0:
                 self._part = _Part.TRAILERS
                 try:
-                    self._read_trailers(data, at)
-                except Malformed as exc:
+                    self._read_trailers(data, at, at)
+                except _Malformed as exc:
                     self._fail(str(exc))
                 break
             left = size + 2
         self._left = left
         return b"".join(parts)
 
-    def _read_trailers(self, data: bytes, at: int) -> None:
+    def _read_trailers(self, data: bytes, at: int, sought: int) -> None:
         """Check what follows the last chunk and leave it: a field there decides nothing here."""
         if data.startswith(b"\r\n", at):
             end = at + 2
         elif data.startswith(b"\n", at):
             end = at + 1
-        elif (found := _HEAD_END.search(data, at)) is not None:
+        elif (found := _HEAD_END.search(data, sought)) is not None:
             _Fields(data[at : found.start() + 1].decode("latin-1"))
             end = found.end()
         else:
             end = at
         if end - at > MAX_HEAD_SIZE or (end == at and len(data) - at > MAX_HEAD_SIZE):
-            raise Malformed(f"its trailers are longer than {MAX_HEAD_SIZE} bytes")
+            raise _Malformed(f"its trailers are longer than {MAX_HEAD_SIZE} bytes")
         if end == at:
             self._unread = data[at:]
         else:
@@ -230,7 +232,7 @@ class Response:
 
 
 class _Fields:
-    """The header fields of a head, and what of them concerns framing. Raises Malformed."""
+    """The header fields of a head, and what of them concerns framing. Raises _Malformed."""
 
     __slots__ = ("is_chunked", "items", "length", "says_close")
 
@@ -248,7 +250,7 @@ class _Fields:
             elif name == "transfer-encoding":
                 # `chunked` twice is no more than once chunked and once unknown.
                 if self.is_chunked or value.lower() != "chunked":
-                    raise Malformed("its transfer coding is not `chunked`")
+                    raise _Malformed("its transfer coding is not `chunked`")
                 self.is_chunked = True
             elif name == "connection":
                 options = [option.strip(" \t") for option in value.lower().split(",")]
@@ -258,16 +260,16 @@ class _Fields:
         for each in value.split(","):
             digits = each.strip(" \t")
             if not (digits.isascii() and digits.isdigit()) or len(digits) > MAX_LENGTH_DIGITS:
-                raise Malformed("its Content-Length is no number")
+                raise _Malformed("its Content-Length is no number")
             # Several equal ones mean one, in a list or in several headers (RFC 9112 6.3).
             if self.length is not None and self.length != digits:
-                raise Malformed("it has two different Content-Lengths")
+                raise _Malformed("it has two different Content-Lengths")
             self.length = digits
 
 
 def _unfolded(text: str) -> str:
-    """The header lines without the old way of breaking a long one; Raises Malformed for others."""
+    """The header lines without the old way of breaking a long one; Raises _Malformed for others."""
     unfolded = _FOLD.sub(" ", text)
     if len(_FIELD.findall(unfolded)) != unfolded.count("\n"):
-        raise Malformed("one of its header lines is none")
+        raise _Malformed("one of its header lines is none")
     return unfolded
