@@ -68,13 +68,12 @@ async def serve(config: Config) -> None:
     """Relay between standard input and output and the server until the client has gone."""
     raise_descriptor_limit()
     access, url = Access(config), Url.parse(config.url)
-    client, bearer = access.client, access.bearer
+    client = access.client
 
     def open_upstream(nursery: trio.Nursery, emit: Emit) -> Upstream:
         nursery.start_soon(guarded, client.prepare, url)  # while the client prepares its first line
         access.attend(nursery, relay.grace)
-        signed_in = None if bearer is None else bearer.signed_in
-        return assemble(config, client, nursery, emit, signed_in)
+        return assemble(config, client, nursery, emit, access.bearer)
 
     relay = Relay(
         standard_input(config.max_message_size),

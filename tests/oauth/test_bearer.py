@@ -26,7 +26,7 @@ from mcp_stdio.errors import (
 from mcp_stdio.http import Request
 from mcp_stdio.http.client import Client
 from mcp_stdio.http.url import Url
-from mcp_stdio.oauth.bearer import COOLDOWN, GRACE, LOOK, PAGE_WAIT, SHORTEST
+from mcp_stdio.oauth.bearer import COOLDOWN, GLANCE, GRACE, LOOK, PAGE_WAIT, SHORTEST
 from mcp_stdio.oauth.commands import Fetched
 from mcp_stdio.oauth.holding import MARGIN
 from mcp_stdio.oauth.record import Record
@@ -209,6 +209,50 @@ async def test_whoever_asks_is_told_that_nobody_will(
     rig.authority.denies = True
     with pytest.raises(AuthorizationFailed, match="access_denied"):
         await bearer.signed_in()
+
+
+async def test_a_sign_in_elsewhere_is_noticed(rig: Rig, autojump_clock: MockClock) -> None:
+    """What `stand_in` relies on, when a person was asked here in vain."""
+    bearer = rig.bearer(replace(DEVICE, timeout=60.0))
+    with pytest.raises(SignInPending):
+        await ask(rig.client(bearer))
+    with pytest.raises(AuthorizationFailed, match="nobody has signed in"):
+        await bearer.signed_in()
+    with trio.move_on_after(1000) as scope:
+        await bearer.signed_in_elsewhere()
+    assert scope.cancelled_caught
+    begun = trio.current_time()
+
+    async def person() -> None:
+        await trio.sleep(10)
+        await rig.signed_in()
+
+    rig.nursery.start_soon(person)
+    await bearer.signed_in_elsewhere()
+    assert 10 <= trio.current_time() - begun <= 10 + GLANCE
+    await bearer.signed_in()
+    assert await ask(rig.client(bearer)) == 200
+    assert rig.authority.asked == 1
+
+
+async def test_a_sign_in_elsewhere_that_was_noticed_already_is_not_waited_for(
+    rig: Rig, autojump_clock: MockClock
+) -> None:
+    """Nor is the token one that was refused here, whoever has kept it."""
+    tokens = await rig.signed_in(refresh_token=None)
+    rig.authority.tokens.clear()
+    rig.authority.denies = True
+    bearer = rig.bearer()
+    client = rig.client(bearer)
+    with pytest.raises(AuthorizationFailed):
+        await ask(client)
+    await rig.signed_in(access_token=tokens.access_token)
+    with trio.move_on_after(1000) as scope:
+        await bearer.signed_in_elsewhere()
+    assert scope.cancelled_caught
+    await rig.signed_in()
+    assert await ask(client) == 200
+    await bearer.signed_in_elsewhere()
 
 
 # After a sign-in
@@ -654,6 +698,36 @@ async def test_a_refused_token_that_another_process_has_left_is_not_taken_up(
     assert rig.authority.asked == 1
 
 
+async def test_a_token_of_another_process_is_used_once_it_is_kept(
+    rig: Rig, autojump_clock: MockClock
+) -> None:
+    """Not only when the one before is refused."""
+    first = await rig.signed_in()
+    client = rig.client()
+    assert await ask(client) == 200
+    await trio.sleep(2)
+    second = await rig.signed_in()
+    assert await ask(client) == 200
+    assert rig.server.shown == [f"Bearer {each.access_token}" for each in (first, second)]
+
+
+async def test_what_was_signed_out_of_elsewhere_is_not_used_any_more(
+    rig: Rig, autojump_clock: MockClock
+) -> None:
+    """Also where the token cannot be revoked, and the server would go on to take it."""
+    tokens = await rig.signed_in()
+    client = rig.client()
+    assert await ask(client) == 200
+    entry = rig.entry()
+    async with entry.locked():
+        entry.delete()
+    await trio.sleep(2)
+    rig.authority.confirmed.set()
+    assert await ask(client) == 200
+    assert rig.server.shown[:2] == [f"Bearer {tokens.access_token}", None]
+    assert rig.authority.names == ["device_code"]
+
+
 # What is kept
 
 
@@ -687,8 +761,9 @@ async def test_a_token_that_cannot_be_kept_is_used_all_the_same(
     """Somebody has signed in for it, or the one before is void since it was renewed."""
     rig.authority.confirmed.set()
     client = rig.client(rig.bearer(entry=Full(rig.directory / "kept", MCP, None, "default")))
-    assert await ask(client) == 200
-    assert await ask(client) == 200
+    for _ in range(3):
+        assert await ask(client) == 200
+        await trio.sleep(5)
     assert rig.authority.asked == 1
     assert "no space left" in caplog.text
 

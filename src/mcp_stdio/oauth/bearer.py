@@ -39,10 +39,10 @@ from mcp_stdio.oauth.attempt import Aim, Attempt, told_again
 from mcp_stdio.oauth.challenge import Challenge
 from mcp_stdio.oauth.commands import Fetch, Fetched
 from mcp_stdio.oauth.holding import Holding, shown_by
+from mcp_stdio.oauth.kept import Kept
 from mcp_stdio.oauth.performer import Performer
 from mcp_stdio.oauth.record import Record, Tokens
 from mcp_stdio.oauth.store import Entry
-from mcp_stdio.redaction import protect_passing
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +66,10 @@ LOOK = 30.0
 GRACE = 0.7
 """Seconds for a renewal under way when everything ends: most take less."""
 
+GLANCE = 3.0
+"""Seconds between looks for a sign-in elsewhere: whoever has just signed in in a terminal turns to
+the client about then, and a relay that nobody uses wakes up no more often."""
+
 MAX_STEP_UPS = 2
 """Sign-ins for one and the same set of scopes that a request was refused for (A-40)."""
 
@@ -86,7 +90,8 @@ class Bearer:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._oauth = oauth
-        self._entry = entry
+        self._url = entry.server_url
+        self._kept = Kept(entry)
         self._others = others
         self._fetch = fetch
         self._clock = clock
@@ -100,12 +105,13 @@ class Bearer:
         self._unproven: str | None = None  # a token just obtained that the server has not accepted
         self._rests_until = -inf  # trio's clock
         self._in_vain: RelayError | None = None  # how a person was asked the last time
+        self._missed: str | None = None  # the token that the last failed attempt was to replace
         self._step_ups: Counter[str] = Counter()
 
     def recall(self) -> None:
         """Use what is kept from earlier sign-ins."""
         try:
-            self._take_over(self._entry.read())
+            self._held.take_over(self._kept.read())
         except RelayError as exc:
             log.warning("%s", exc)
 
@@ -133,6 +139,12 @@ class Bearer:
         elif self._held.tokens is None:
             raise told_again(self._in_vain or AuthorizationFailed("nobody is signing in"))
 
+    async def signed_in_elsewhere(self) -> None:
+        """Wait until another process has obtained a token, after an attempt here that failed."""
+        while not self._held.replaces(self._missed):
+            await trio.sleep(GLANCE)
+            self._look()
+
     # What the client asks
 
     @property
@@ -143,6 +155,7 @@ class Bearer:
     async def headers(self) -> tuple[tuple[str, str], ...]:
         """The headers to send now, with a token if there is one."""
         given = await self._others.headers()
+        self._look()
         if self._held.is_due and self._attempt is None:
             self._begin(Aim.RENEWAL, None, None)
         if self._waits_for_renewal() and self._attempt is not None:
@@ -261,6 +274,8 @@ class Bearer:
             failure = AuthorizationFailed("internal error while signing in")
         finally:
             self._attempt = None
+            if failure is not None:
+                self._missed = attempt.refused
             self._not_renewed = failure if attempt.aim is Aim.RENEWAL else None
             if failure is not None and attempt.aim is Aim.RENEWAL and self._held.is_due:
                 self._held.put_off(LOOK)
@@ -268,27 +283,25 @@ class Bearer:
 
     async def _obtain(self, attempt: Attempt) -> None:
         begun = trio.current_time()
-        async with self._entry.locked():
+        async with self._kept.entry.locked():
             attempt.is_ours.set()
             has_waited = trio.current_time() - begun > LOCK_WAIT
-            record = self._entry.known()
+            record = self._kept.known()
             held = record.tokens
             if held is not None and self._is_better(held, attempt):
                 log.info("another process has obtained a token")
-                self._take_over(record)
+                self._held.take_over(record)
                 return
             performer = Performer(
                 self._oauth,
                 fetch=self._fetch,
-                keep=self._write,
+                keep=self._kept.write,
                 show=attempt,
                 clock=self._clock,
             )
             if attempt.aim is not Aim.STEP_UP:
                 try:
-                    flow = login.refresh(
-                        self._oauth, self._entry.server_url, record, attempt.challenge
-                    )
+                    flow = login.refresh(self._oauth, self._url, record, attempt.challenge)
                     # The server may have replaced the refresh token before we hear of it.
                     self._renewing.shield = True
                     try:
@@ -298,9 +311,9 @@ class Bearer:
                     return
                 except InvalidGrant as exc:
                     log.info("the token cannot be renewed: %s", exc)
-                    record = self._entry.known()
+                    record = self._kept.known()
                     if attempt.aim is Aim.RENEWAL:
-                        self._take_over(record)
+                        self._held.take_over(record)
                         raise
             if has_waited and attempt.aim is Aim.SIGN_IN:
                 # Somebody was asked by another process, and did not answer.
@@ -319,7 +332,7 @@ class Bearer:
                 hint=self._in_vain.hint or "try again in a minute",
                 status=401,
             )
-        url, challenge = self._entry.server_url, attempt.challenge
+        url, challenge = self._url, attempt.challenge
         if attempt.aim is Aim.STEP_UP and challenge is not None:
             flow = login.step_up(self._oauth, url, challenge, record)
         else:
@@ -342,24 +355,19 @@ class Bearer:
 
     def _keep(self, record: Record, attempt: Attempt) -> None:
         try:
-            self._write(record)
+            self._kept.write(record)
         except StoreFailure as failure:
             # What it replaces may be of no use any more, and a person may have signed in for it.
             log.warning("signed in for as long as this program runs only: %s", failure)
-        self._take_over(record)
+        self._held.take_over(record)
         self._held.put_off(SHORTEST)
         if record.tokens is not None and attempt.aim is not Aim.RENEWAL:
             self._unproven = record.tokens.bearer
 
-    def _write(self, record: Record) -> None:
-        _protect(record)
-        self._entry.write(record)
-
-    def _take_over(self, record: Record | None) -> None:
-        """Use from now on what a record holds."""
-        self._held.take_over(record)
-        if record is not None:
-            _protect(record)
+    def _look(self) -> None:
+        """Use what another process has kept since; none of it while one of ours is about to."""
+        if self._attempt is None and self._kept.has_changed():
+            self.recall()
 
     def _is_better(self, held: Tokens, attempt: Attempt) -> bool:
         """Whether what another process has kept will do."""
@@ -391,9 +399,3 @@ class Bearer:
 
 def _name(challenge: Challenge) -> str:
     return " ".join(sorted(scopes(challenge.scope)))
-
-
-def _protect(record: Record) -> None:
-    """Have no secret of a record show in the log."""
-    for secret in record.secrets():
-        protect_passing(secret)  # each renewal brings others

@@ -121,6 +121,16 @@ class Entry:
             server_url=self.server_url, client_id=self.client_id, profile=self.profile
         )
 
+    def mark(self) -> object:
+        """A value that each `write` and `delete` changes, whoever does it. Raises StoreFailure."""
+        with private.opened(self.path.parent, create=False, platform=self._platform) as directory:
+            try:
+                status = None if directory is None else directory.status(self.path.name)
+            except FileNotFoundError:
+                status = None
+        # A file system may give the next file the number of the last but one, hence the time.
+        return status and (status.st_ino, status.st_mtime_ns, status.st_size)
+
     def write(self, record: Record) -> None:
         """Keep this record from now on; under the lock. Raises StoreFailure."""
         assert self._holds_lock, "writing needs the lock"
