@@ -34,13 +34,15 @@ from mcp_stdio.http import Head, Request
 from mcp_stdio.http.authorizer import Authorizer
 from mcp_stdio.oauth import challenge as challenges
 from mcp_stdio.oauth import login
+from mcp_stdio.oauth.announcing import Announcing
 from mcp_stdio.oauth.answers import scopes
 from mcp_stdio.oauth.attempt import Aim, Attempt, told_again
 from mcp_stdio.oauth.challenge import Challenge
-from mcp_stdio.oauth.commands import Fetch, Fetched
+from mcp_stdio.oauth.commands import Fetch, Fetched, Flow
+from mcp_stdio.oauth.cooldown import Cooldown
 from mcp_stdio.oauth.holding import Holding, shown_by
 from mcp_stdio.oauth.kept import Kept
-from mcp_stdio.oauth.performer import Performer
+from mcp_stdio.oauth.performer import Performer, Show
 from mcp_stdio.oauth.record import Record, Tokens
 from mcp_stdio.oauth.store import Entry
 
@@ -48,14 +50,8 @@ log = logging.getLogger(__name__)
 
 AUTHORIZATION = "Authorization"
 
-COOLDOWN = 60.0
-"""Seconds in which a person who was asked in vain is not asked again."""
-
 SHORTEST = 1.0
 """Seconds for which a new token is used at least, whatever the server says of its lifetime."""
-
-LOCK_WAIT = 1.0
-"""Seconds in which the lock is had unless another process signs in or renews."""
 
 PAGE_WAIT = 2.0
 """Seconds for which a message is held on when it is not known yet where to sign in."""
@@ -103,8 +99,7 @@ class Bearer:
         self._renewing = trio.CancelScope()  # around the attempt under way
         self._excused: str | None = None  # a token that may have been refused for other headers
         self._unproven: str | None = None  # a token just obtained that the server has not accepted
-        self._rests_until = -inf  # trio's clock
-        self._in_vain: RelayError | None = None  # how a person was asked the last time
+        self._cooldown = Cooldown()
         self._missed: str | None = None  # the token that the last failed attempt was to replace
         self._step_ups: Counter[str] = Counter()
 
@@ -137,7 +132,7 @@ class Bearer:
         if self._attempt is not None:
             await self._attempt.outcome()
         elif self._held.tokens is None:
-            raise told_again(self._in_vain or AuthorizationFailed("nobody is signing in"))
+            raise told_again(self._cooldown.in_vain or AuthorizationFailed("nobody is signing in"))
 
     async def signed_in_elsewhere(self) -> None:
         """Wait until another process has obtained a token, after an attempt here that failed."""
@@ -244,7 +239,12 @@ class Bearer:
         with trio.move_on_after(PAGE_WAIT):  # a little longer, if only the address is missing
             await attempt.is_shown.wait()
         if not attempt.is_over.is_set():
-            raise SignInPending(attempt.url)
+            raise SignInPending(attempt.url or self._page_elsewhere(attempt))
+
+    def _page_elsewhere(self, attempt: Attempt) -> str:
+        """Where another process, which is waited for, has somebody sign in."""
+        notice = None if attempt.is_ours.is_set() else self._kept.entry.announced()
+        return notice.url if notice is not None and notice.in_vain_at is None else ""
 
     # Attempts
 
@@ -282,30 +282,22 @@ class Bearer:
             attempt.end(failure)
 
     async def _obtain(self, attempt: Attempt) -> None:
-        begun = trio.current_time()
+        begun = self._clock()
         async with self._kept.entry.locked():
             attempt.is_ours.set()
-            has_waited = trio.current_time() - begun > LOCK_WAIT
             record = self._kept.known()
             held = record.tokens
             if held is not None and self._is_better(held, attempt):
                 log.info("another process has obtained a token")
                 self._held.take_over(record)
                 return
-            performer = Performer(
-                self._oauth,
-                fetch=self._fetch,
-                keep=self._kept.write,
-                show=attempt,
-                clock=self._clock,
-            )
             if attempt.aim is not Aim.STEP_UP:
                 try:
                     flow = login.refresh(self._oauth, self._url, record, attempt.challenge)
                     # The server may have replaced the refresh token before we hear of it.
                     self._renewing.shield = True
                     try:
-                        self._keep(await performer.perform(flow), attempt)
+                        self._keep(await self._performed(flow, attempt), attempt)
                     finally:
                         self._renewing.shield = False
                     return
@@ -315,33 +307,35 @@ class Bearer:
                     if attempt.aim is Aim.RENEWAL:
                         self._held.take_over(record)
                         raise
-            if has_waited and attempt.aim is Aim.SIGN_IN:
-                # Somebody was asked by another process, and did not answer.
-                self._rest(AuthorizationFailed("nobody finished the sign-in of another process"))
-            await self._sign_in(attempt, record, performer)
+            if attempt.aim is Aim.SIGN_IN and self._was_in_vain_elsewhere(begun):
+                failure = AuthorizationFailed("nobody finished the sign-in of another process")
+                self._cooldown.begin(failure)
+            await self._sign_in(attempt, record)
 
-    def _rest(self, failure: RelayError) -> None:
-        """Ask nobody for a while."""
-        self._in_vain = failure
-        self._rests_until = trio.current_time() + COOLDOWN
+    def _was_in_vain_elsewhere(self, begun: float) -> bool:
+        """Whether the process that was waited for had somebody asked, and was not just killed."""
+        notice = self._kept.entry.announced()
+        return notice is not None and begun < (notice.in_vain_at or -inf)
 
-    async def _sign_in(self, attempt: Attempt, record: Record, performer: Performer) -> None:
-        if self._in_vain is not None and trio.current_time() < self._rests_until:
-            raise AuthorizationFailed(
-                f"the last sign-in failed, and the next one is not tried yet: {self._in_vain}",
-                hint=self._in_vain.hint or "try again in a minute",
-                status=401,
-            )
+    async def _performed(self, flow: Flow[Record], show: Show) -> Record:
+        performer = Performer(
+            self._oauth, fetch=self._fetch, keep=self._kept.write, show=show, clock=self._clock
+        )
+        return await performer.perform(flow)
+
+    async def _sign_in(self, attempt: Attempt, record: Record) -> None:
+        self._cooldown.check()
         url, challenge = self._url, attempt.challenge
         if attempt.aim is Aim.STEP_UP and challenge is not None:
             flow = login.step_up(self._oauth, url, challenge, record)
         else:
             flow = login.sign_in(self._oauth, url, challenge, record)
         try:
-            self._keep(await performer.perform(flow), attempt)
+            with Announcing(self._kept.entry, attempt, self._clock) as show:
+                self._keep(await self._performed(flow, show), attempt)
         except RelayError as failure:
             if attempt.is_shown.is_set():  # a person was asked
-                self._rest(failure)
+                self._cooldown.begin(failure)
                 self._count(attempt)
             raise
         self._count(attempt)
