@@ -18,7 +18,7 @@ import trio
 from mcp_stdio.config import OAuth
 from mcp_stdio.errors import RelayError, TimedOut
 from mcp_stdio.oauth.browser import open_page, printed
-from mcp_stdio.oauth.callback import Callback, listen
+from mcp_stdio.oauth.callback import NOT_SIGNED_IN, PASSED_ON, SIGNED_IN, Callback, Page, listen
 from mcp_stdio.oauth.commands import (
     Command,
     Fetch,
@@ -86,22 +86,27 @@ class Performer:
         performance = _Performance(self)
         answer: Any = None
         failure: RelayError | None = None
+        outcome = PASSED_ON
         try:
             while True:
                 try:
                     command = flow.send(answer) if failure is None else flow.throw(failure)
                 except StopIteration as end:
                     value: T = end.value
+                    outcome = SIGNED_IN
                     return value
                 answer = failure = None
                 try:
                     answer = await performance.do(command)
                 except RelayError as exc:
                     failure = exc
+        except Exception:
+            outcome = NOT_SIGNED_IN
+            raise
         finally:
             flow.close()
             with trio.CancelScope(shield=True):
-                await performance.aclose()
+                await performance.aclose(outcome)
 
 
 class _Performance:
@@ -114,7 +119,7 @@ class _Performance:
     async def do(self, command: Command) -> Any:
         match command:
             case Fetch():
-                return await self._by._fetch(command)
+                return await self._fetched(command)
             case Listen(port):
                 await self.aclose()
                 self._callback = await listen(port)
@@ -131,10 +136,28 @@ class _Performance:
                 self._by._keep(record)
         return None
 
-    async def aclose(self) -> None:
+    async def aclose(self, outcome: Page = PASSED_ON) -> None:
         if self._callback is not None:
             callback, self._callback = self._callback, None
+            await callback.tell(outcome)
             await callback.aclose()
+
+    async def _fetched(self, fetch: Fetch) -> Fetched:
+        """The response; a browser that waits for what it says does not wait for ever."""
+        if self._callback is None:
+            return await self._by._fetch(fetch)
+        answers: list[Fetched] = []
+        failure: RelayError | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._callback.console)
+            try:
+                answers.append(await self._by._fetch(fetch))
+            except RelayError as exc:
+                failure = exc
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        return answers[0]
 
     async def _visit(self, url: str, state: str) -> Mapping[str, str]:
         assert self._callback is not None
