@@ -158,16 +158,39 @@ async def test_who_will_not_wait_at_all_is_told_where(rig: Rig, autojump_clock: 
     assert caught.value.url  # waited for: it comes before any person has to act
 
 
+@pytest.mark.parametrize("start_wait", [DEVICE.start_wait, 0.5, 0.0])
 async def test_a_slow_authorization_server_holds_nobody_for_long(
-    rig: Rig, autojump_clock: MockClock
+    rig: Rig, autojump_clock: MockClock, start_wait: float
 ) -> None:
     rig.authority.delay = 25
     begun = trio.current_time()
     with pytest.raises(SignInPending) as caught:
-        await ask(rig.client())
-    assert trio.current_time() - begun == DEVICE.start_wait + PAGE_WAIT
+        await ask(rig.client(rig.bearer(replace(DEVICE, start_wait=start_wait))))
+    assert trio.current_time() - begun == max(start_wait, PAGE_WAIT)
     assert not caught.value.url
     assert caught.value.retryable
+
+
+@pytest.mark.parametrize("delay", [25, 10, 1])
+async def test_a_sign_in_takes_no_longer_than_it_may(
+    rig: Rig, autojump_clock: MockClock, delay: float
+) -> None:
+    """`--oauth-timeout`, whatever takes the time: metadata, or the person."""
+    rig.authority.delay = delay
+    bearer = rig.bearer(replace(DEVICE, timeout=40.0))
+    begun = trio.current_time()
+    with pytest.raises(SignInPending):
+        await ask(rig.client(bearer))
+    with pytest.raises(RelayError, match=r"within \d+ s"):
+        await bearer.signed_in()
+    assert 35 < trio.current_time() - begun <= 40
+
+
+async def test_a_renewal_is_no_sign_in(rig: Rig, autojump_clock: MockClock) -> None:
+    tokens = await rig.signed_in()
+    rig.authority.tokens.remove(tokens.access_token)
+    rig.authority.delay = 5
+    assert await ask(rig.client(rig.bearer(replace(DEVICE, timeout=1.0, start_wait=60.0)))) == 200
 
 
 async def test_a_request_that_is_cancelled_leaves_the_sign_in_to_the_others(

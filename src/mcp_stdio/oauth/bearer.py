@@ -54,7 +54,7 @@ SHORTEST = 1.0
 """Seconds for which a new token is used at least, whatever the server says of its lifetime."""
 
 PAGE_WAIT = 2.0
-"""Seconds for which a message is held on when it is not known yet where to sign in."""
+"""Seconds for which a message is held at the least when it is not known yet where to sign in."""
 
 LOOK = 30.0
 """Seconds between looks at the wall clock: it goes on while the machine sleeps, timers do not."""
@@ -234,9 +234,10 @@ class Bearer:
 
     async def _settled(self, attempt: Attempt) -> None:
         """Wait for the end of an attempt as long as a message may. Raises SignInPending."""
-        with trio.move_on_after(self._oauth.start_wait):
+        begun = trio.current_time()
+        with trio.move_on_at(begun + self._oauth.start_wait):
             await attempt.is_over.wait()
-        with trio.move_on_after(PAGE_WAIT):  # a little longer, if only the address is missing
+        with trio.move_on_at(begun + PAGE_WAIT):
             await attempt.is_shown.wait()
         if not attempt.is_over.is_set():
             raise SignInPending(attempt.url or self._page_elsewhere(attempt))
@@ -297,7 +298,7 @@ class Bearer:
                     # The server may have replaced the refresh token before we hear of it.
                     self._renewing.shield = True
                     try:
-                        self._keep(await self._performed(flow, attempt), attempt)
+                        self._keep(await self._performed(flow, attempt, inf), attempt)
                     finally:
                         self._renewing.shield = False
                     return
@@ -317,11 +318,13 @@ class Bearer:
         notice = self._kept.entry.announced()
         return notice is not None and begun < (notice.in_vain_at or -inf)
 
-    async def _performed(self, flow: Flow[Record], show: Show) -> Record:
+    async def _performed(
+        self, flow: Flow[Record], show: Show, within: float | None = None
+    ) -> Record:
         performer = Performer(
             self._oauth, fetch=self._fetch, keep=self._kept.write, show=show, clock=self._clock
         )
-        return await performer.perform(flow)
+        return await performer.perform(flow, within=within)
 
     async def _sign_in(self, attempt: Attempt, record: Record) -> None:
         self._cooldown.check()

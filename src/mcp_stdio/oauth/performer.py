@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from math import inf
 from typing import Any, Protocol, TypeVar
 
 import trio
@@ -81,9 +82,13 @@ class Performer:
         # A browser, and all that it starts, has no business with the user's tokens.
         self._environ = {key: value for key, value in environ.items() if key not in SECRETS}
 
-    async def perform(self, flow: Flow[T]) -> T:
-        """Run the flow to its end and return what it returns. Raises what it raises."""
-        performance = _Performance(self)
+    async def perform(self, flow: Flow[T], *, within: float | None = None) -> T:
+        """Run the flow to its end and return what it returns. Raises what it raises.
+
+        It has so many seconds, by default those for a sign-in, until a person has done their part;
+        what is left then has the limits of what is fetched.
+        """
+        performance = _Performance(self, self._oauth.timeout if within is None else within)
         answer: Any = None
         failure: RelayError | None = None
         outcome = PASSED_ON
@@ -112,11 +117,25 @@ class Performer:
 class _Performance:
     """What is open while one flow is performed."""
 
-    def __init__(self, performer: Performer) -> None:
+    def __init__(self, performer: Performer, seconds: float) -> None:
         self._by = performer
+        self._seconds = seconds
+        self._deadline = trio.current_time() + seconds
         self._callback: Callback | None = None
 
     async def do(self, command: Command) -> Any:
+        """Do what a command asks, in time. Raises the RelayError that is the flow's to see to."""
+        with trio.move_on_at(self._deadline):
+            return await self._do(command)
+        what = "nobody has signed in"
+        if isinstance(command, Fetch):
+            what = f"could not {command.purpose}"
+        raise TimedOut(
+            f"{what} within {self._seconds:g} s",
+            hint="`--oauth-timeout` sets how long a sign-in may take",
+        )
+
+    async def _do(self, command: Command) -> Any:
         match command:
             case Fetch():
                 return await self._fetched(command)
@@ -163,22 +182,17 @@ class _Performance:
         assert self._callback is not None
         oauth, page = self._by._oauth, printed(url)
         answers: list[Mapping[str, str]] = []
-        with trio.move_on_after(oauth.timeout):
-            async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as nursery:
 
-                async def take(wait: Paste) -> None:
-                    answers.append(await wait(state))
-                    nursery.cancel_scope.cancel()
+            async def take(wait: Paste) -> None:
+                answers.append(await wait(state))
+                nursery.cancel_scope.cancel()
 
-                nursery.start_soon(take, self._callback.redirected)
-                if self._by._paste is not None:
-                    nursery.start_soon(take, self._by._paste)
-                self._by._show.page(page, is_opened=oauth.opens_browser)
-                if oauth.opens_browser:
-                    await open_page(page, nursery, environ=self._by._environ)
-        if not answers:
-            raise TimedOut(
-                f"nobody has signed in within {oauth.timeout:g} s",
-                hint="`--oauth-timeout` sets how long a sign-in may take",
-            )
+            nursery.start_soon(take, self._callback.redirected)
+            if self._by._paste is not None:
+                nursery.start_soon(take, self._by._paste)
+            self._by._show.page(page, is_opened=oauth.opens_browser)
+            if oauth.opens_browser:
+                await open_page(page, nursery, environ=self._by._environ)
+        self._deadline = inf
         return answers[0]

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from math import inf
 
 import trio
 
@@ -112,7 +113,7 @@ async def revoke(config: Config, record: Record) -> None:
     """
     oauth = config.oauth or OAuth()
     flow = login.revoke(oauth, record)
-    await _perform(config, flow, keep=_nowhere, show=_Narrator(may_paste=False))
+    await _perform(config, flow, keep=_nowhere, show=_Narrator(may_paste=False), within=inf)
 
 
 async def asked(config: Config) -> Challenge | None:
@@ -170,6 +171,7 @@ async def _perform(
     keep: Callable[[Record], None],
     show: Show,
     paste: Paste | None = None,
+    within: float | None = None,
 ) -> T:
     fetcher = Fetcher(config)
     try:
@@ -180,7 +182,7 @@ async def _perform(
             show=show,
             paste=paste,
         )
-        return await performer.perform(flow)
+        return await performer.perform(flow, within=within)
     finally:
         with trio.CancelScope(shield=True):
             await fetcher.aclose()
