@@ -429,6 +429,8 @@ async def test_a_client_by_itself_asks_again_before_expiry(
     await trio.sleep(31)
     assert await ask(client) == 200
     assert rig.authority.names == ["client_credentials"] * 2
+    assert (kept := rig.kept()) is not None
+    assert kept.grant == "client-credentials"  # for `status`: it needs nobody to be renewed
 
 
 @pytest.mark.parametrize("trouble", TROUBLE)
