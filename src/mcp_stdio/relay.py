@@ -68,12 +68,12 @@ async def serve(config: Config) -> None:
     """Relay between standard input and output and the server until the client has gone."""
     raise_descriptor_limit()
     access, url = Access(config), Url.parse(config.url)
-    client = access.client
+    client, bearer = access.client, access.bearer
 
     def open_upstream(nursery: trio.Nursery, emit: Emit) -> Upstream:
         nursery.start_soon(guarded, client.prepare, url)  # while the client prepares its first line
         access.attend(nursery, relay.grace)
-        return assemble(config, client, nursery, emit, access.bearer)
+        return assemble(config, client, nursery, emit, bearer)
 
     relay = Relay(
         standard_input(config.max_message_size),

@@ -165,7 +165,7 @@ async def test_a_slow_authorization_server_holds_nobody_for_long(
     rig.authority.delay = 25
     begun = trio.current_time()
     with pytest.raises(SignInPending) as caught:
-        await ask(rig.client(rig.bearer(replace(DEVICE, start_wait=start_wait))))
+        await ask(rig.client(rig.bearer(OAuth(grant="device-code", start_wait=start_wait))))
     assert trio.current_time() - begun == max(start_wait, PAGE_WAIT)
     assert not caught.value.url
     assert caught.value.retryable
@@ -177,7 +177,7 @@ async def test_a_sign_in_takes_no_longer_than_it_may(
 ) -> None:
     """`--oauth-timeout`, whatever takes the time: metadata, or the person."""
     rig.authority.delay = delay
-    bearer = rig.bearer(replace(DEVICE, timeout=40.0))
+    bearer = rig.bearer(OAuth(grant="device-code", timeout=40.0))
     begun = trio.current_time()
     with pytest.raises(SignInPending):
         await ask(rig.client(bearer))
@@ -190,7 +190,10 @@ async def test_a_renewal_is_no_sign_in(rig: Rig, autojump_clock: MockClock) -> N
     tokens = await rig.signed_in()
     rig.authority.tokens.remove(tokens.access_token)
     rig.authority.delay = 5
-    assert await ask(rig.client(rig.bearer(replace(DEVICE, timeout=1.0, start_wait=60.0)))) == 200
+    assert (
+        await ask(rig.client(rig.bearer(OAuth(grant="device-code", timeout=1.0, start_wait=60.0))))
+        == 200
+    )
 
 
 async def test_a_request_that_is_cancelled_leaves_the_sign_in_to_the_others(
@@ -239,7 +242,7 @@ async def test_whoever_asks_is_told_that_nobody_will(
 
 async def test_a_sign_in_elsewhere_is_noticed(rig: Rig, autojump_clock: MockClock) -> None:
     """What `stand_in` relies on, when a person was asked here in vain."""
-    bearer = rig.bearer(replace(DEVICE, timeout=60.0))
+    bearer = rig.bearer(OAuth(grant="device-code", timeout=60.0))
     with pytest.raises(SignInPending):
         await ask(rig.client(bearer))
     with pytest.raises(AuthorizationFailed, match="nobody has signed in"):
@@ -695,7 +698,7 @@ async def test_of_two_processes_one_signs_in_and_the_other_finds_the_token(
 async def test_nobody_is_asked_again_whom_another_process_has_asked_in_vain(
     rig: Rig, autojump_clock: MockClock
 ) -> None:
-    hasty = replace(DEVICE, timeout=60.0)
+    hasty = OAuth(grant="device-code", timeout=60.0)
     clients = [rig.client(rig.bearer(hasty)) for _ in range(3)]
     for client in clients:
         with pytest.raises(SignInPending):

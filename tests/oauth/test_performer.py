@@ -314,7 +314,7 @@ async def test_what_is_fetched_before_the_page_is_part_of_the_time(
         await trio.sleep(20)
         return servers.answer(fetch)
 
-    hasty = replace(SHUT, timeout=50.0)
+    hasty = OAuth(opens_browser=False, timeout=50.0)
     with pytest.raises(TimedOut, match=r"could not register with .* within 50 s") as caught:
         await performer(person, hasty, answer=slowly).perform(
             login.sign_in(hasty, MCP, None, BLANK)
@@ -322,7 +322,7 @@ async def test_what_is_fetched_before_the_page_is_part_of_the_time(
     assert "--oauth-timeout" in (caught.value.hint or "")
     assert trio.current_time() == 50
     person.answers = [{"code": "c0de"}]
-    patient = replace(SHUT, timeout=70.0)
+    patient = OAuth(opens_browser=False, timeout=70.0)
     flow = login.sign_in(patient, MCP, None, BLANK)
     assert (await performer(person, patient, answer=slowly).perform(flow)).tokens is not None
     assert trio.current_time() == 50 + 80  # the exchange has its own limit
