@@ -80,15 +80,16 @@ def pending_first(*then: Step, **rules: Rule) -> FakeUpstream:
 
 
 class SignIn:
-    """What the stand-in is given as `signed_in`: waits for `come`, or fails with `failure`."""
+    """What the stand-in asks: waits for `come`, or fails with `failure`; then for `elsewhere`."""
 
     def __init__(self) -> None:
         self.come = trio.Event()
+        self.elsewhere = trio.Event()
         self.failure: Exception | None = None
         self.waiting = 0
         self.asked = 0
 
-    async def __call__(self) -> None:
+    async def signed_in(self) -> None:
         self.asked += 1
         self.waiting += 1
         try:
@@ -97,6 +98,13 @@ class SignIn:
             self.waiting -= 1
         if self.failure is not None:
             raise self.failure
+
+    async def signed_in_elsewhere(self) -> None:
+        self.waiting += 1
+        try:
+            await self.elsewhere.wait()
+        finally:
+            self.waiting -= 1
 
     def fail(self, failure: Exception) -> None:
         """This attempt comes to nothing; the next one is waited for."""
@@ -155,7 +163,7 @@ async def world(
                 nursery=nursery,
                 emit=here.client.emit,
                 server_name="server.example",
-                signed_in=here.sign_in,
+                sign_in=here.sign_in,
             )
             yield here
             nursery.cancel_scope.cancel()
@@ -672,6 +680,65 @@ async def test_after_a_sign_in_that_came_to_nothing_the_next_message_asks_anew(
         here.sign_in.come.set()
         await trio.sleep(40)
         assert here.told()[0] == "notifications/tools/list_changed"
+
+
+async def test_a_sign_in_elsewhere_is_told_to_a_client_that_says_nothing(
+    autojump_clock: MockClock,
+) -> None:
+    """After the relay's own came to nothing, somebody may sign in by hand."""
+    upstream = pending_first()
+    async with world(upstream) as here:
+        await here.shake_hands()
+        here.sign_in.fail(AuthorizationFailed("nobody has signed in within 120 s"))
+        await trio.sleep(10_000)
+        assert here.told() == []
+        here.sign_in.elsewhere.set()
+        await wait_all_tasks_blocked()
+        assert upstream.methods() == ["initialize", "initialize", INITIALIZED]
+        assert here.told()[0] == "notifications/tools/list_changed"
+        assert (await here.answer(CALL, {"name": "x"})).result == {}
+
+
+@pytest.mark.parametrize("then", [ACCEPTED, SignInPending(PAGE)])
+async def test_a_sign_in_elsewhere_is_waited_for_no_longer_than_it_matters(then: Step) -> None:
+    """The next message was let in, or has begun another sign-in."""
+    async with world(pending_first(then)) as here:
+        await here.shake_hands()
+        here.sign_in.fail(AuthorizationFailed("nobody has signed in within 120 s"))
+        await wait_all_tasks_blocked()
+        assert here.sign_in.waiting == 1
+        here.sign_in.begin_anew()
+        await here.answer(CALL, {"name": "x"})
+        await wait_all_tasks_blocked()
+        assert here.sign_in.waiting == (0 if then is ACCEPTED else 1)
+        here.sign_in.elsewhere.set()
+        await wait_all_tasks_blocked()
+        assert here.sign_in.waiting == (0 if then is ACCEPTED else 1)
+
+
+@pytest.mark.parametrize("failure", [None, AuthorizationFailed("not tried yet")])
+async def test_a_sign_in_elsewhere_that_a_message_meets_makes_one_handshake(
+    failure: RelayError | None,
+) -> None:
+    proceed = trio.Event()
+    upstream = FakeUpstream(initialize=SignInPending(PAGE))
+    async with world(upstream) as here:
+        await here.shake_hands()
+        here.sign_in.fail(AuthorizationFailed("nobody has signed in within 120 s"))
+        await wait_all_tasks_blocked()
+        upstream.rules["initialize"] = [proceed, failure or ACCEPTED]
+        call = here.ask(CALL, {"name": "x"})
+        await wait_all_tasks_blocked()
+        here.sign_in.elsewhere.set()
+        await wait_all_tasks_blocked()
+        upstream.rules["initialize"] = ACCEPTED
+        proceed.set()
+        await here.client.done(call)
+        await wait_all_tasks_blocked()
+        assert call.failure is failure
+        assert here.told()[0] == "notifications/tools/list_changed"
+        assert here.sign_in.waiting == 0
+    assert upstream.methods().count("initialize") == (2 if failure is None else 3)
 
 
 # The client begins anew

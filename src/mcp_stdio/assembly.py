@@ -44,6 +44,7 @@ from mcp_stdio.upstream.on_demand import OnDemand
 if TYPE_CHECKING:
     from mcp_stdio.oauth.bearer import Bearer
     from mcp_stdio.oauth.fetch import Fetcher
+    from mcp_stdio.stand_in import SignIn
 
 Renewed = Callable[[], Awaitable[None]]
 
@@ -109,18 +110,18 @@ def assemble(
     client: Lane,
     nursery: trio.Nursery,
     emit: Emit,
-    signed_in: Callable[[], Awaitable[None]] | None = None,
+    sign_in: SignIn | None = None,
 ) -> Upstream:
     """The upstream of these settings; `emit` takes what belongs to no request.
 
-    With `signed_in`, which returns once somebody has, a client is kept company until then.
+    With `sign_in`, which tells when somebody has, a client is kept company until then.
     """
     parts = _Parts(config, client, nursery)
     upstream: Upstream = parts.era(emit)
     if config.merge_pages:
         upstream = MergedPages(upstream, parts.ids, limit=config.max_message_size)
-    if signed_in is not None:
-        upstream = parts.stand_in(upstream, emit, signed_in)
+    if sign_in is not None:
+        upstream = parts.stand_in(upstream, emit, sign_in)
     return upstream
 
 
@@ -165,9 +166,7 @@ class _Parts:
         )
         return Era(self._handshaking(candidates, emit), probing)
 
-    def stand_in(
-        self, upstream: Upstream, emit: Emit, signed_in: Callable[[], Awaitable[None]]
-    ) -> Upstream:
+    def stand_in(self, upstream: Upstream, emit: Emit, sign_in: SignIn) -> Upstream:
         """What answers while nobody has signed in."""
         from mcp_stdio.stand_in import StandIn
 
@@ -177,7 +176,7 @@ class _Parts:
             nursery=self._nursery,
             emit=emit,
             server_name=self._url.host,
-            signed_in=signed_in,
+            sign_in=sign_in,
         )
 
     def _handshaking(self, candidates: list[Candidate], emit: Emit) -> Handshaking:

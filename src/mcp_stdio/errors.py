@@ -15,6 +15,7 @@ what is the client's own fault has JSON-RPC's code for that.
     ├── TimedOut          E-3   the server stayed silent, or the call took too long
     ├── AuthorizationFailed E-4 the credential
     │   ├── SignInPending       a person has to sign in first
+    │   ├── AskedInVain         a person was asked a moment ago, and is not asked again yet
     │   ├── Declined            an authorization server said no, and why
     │   ├── Unusable            an authorization server's answer cannot be understood
     │   ├── InvalidGrant        a refresh token that is dead; only a new sign-in helps
@@ -146,6 +147,21 @@ class SignInPending(AuthorizationFailed):
             text = "a sign-in is under way, perhaps in another window; try again when it is done"
         super().__init__(f"nobody has signed in yet; {text}", hint=text)
         self.url = url
+
+
+class AskedInVain(AuthorizationFailed):
+    """A person was asked in vain to sign in, and is not asked again before a while has passed."""
+
+    retryable = True
+
+    def __init__(self, failure: RelayError) -> None:
+        more = f"; {failure.hint}" if failure.hint else ""
+        super().__init__(
+            f"the last sign-in failed, and the next one is not tried yet: {failure}",
+            hint=f"try again in a minute{more}",
+            status=401,
+        )
+        self.failure = failure
 
 
 class Declined(AuthorizationFailed):

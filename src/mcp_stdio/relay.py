@@ -73,8 +73,7 @@ async def serve(config: Config) -> None:
     def open_upstream(nursery: trio.Nursery, emit: Emit) -> Upstream:
         nursery.start_soon(guarded, client.prepare, url)  # while the client prepares its first line
         access.attend(nursery, relay.grace)
-        signed_in = None if bearer is None else bearer.signed_in
-        return assemble(config, client, nursery, emit, signed_in)
+        return assemble(config, client, nursery, emit, bearer)
 
     relay = Relay(
         standard_input(config.max_message_size),

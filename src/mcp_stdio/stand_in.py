@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import trio
 
@@ -40,6 +41,21 @@ log = logging.getLogger(__name__)
 
 PROMISED = {name: {"listChanged": True} for name, _ in spec.LIST_CHANGES.values()}
 """What a client must expect of a server to ask again later."""
+
+
+class SignIn(Protocol):
+    """Knows when somebody has signed in."""
+
+    async def signed_in(self) -> None:
+        """Wait for the sign-in under way; returns at once if it was done before the call.
+
+        Raises RelayError when nobody will finish it.
+        """
+        ...
+
+    async def signed_in_elsewhere(self) -> None:
+        """Wait, when nobody has finished it, for another one that somebody makes by themselves."""
+        ...
 
 
 class _Interlude:
@@ -79,9 +95,9 @@ class _Interlude:
 class StandIn:
     """The upstream that keeps a client company; see `Upstream`.
 
-    `upstream` raises SignInPending where a message met a sign-in that nobody has finished.
-    `signed_in` returns once somebody has signed in, at once if that was before the call, and may
-    raise RelayError when nobody will: then the client's next message asks the server again.
+    `upstream` raises SignInPending where a message met a sign-in that nobody has finished, and
+    `sign_in` tells when somebody has; where nobody will, the client's next message asks the server
+    again.
     `nursery` runs what waits for it, `ids` mints ids of the relay's own, `emit` brings what belongs
     to no request to the client, and `server_name` is what it is told that it speaks to.
     """
@@ -94,14 +110,14 @@ class StandIn:
         nursery: trio.Nursery,
         emit: Emit,
         server_name: str,
-        signed_in: Callable[[], Awaitable[None]],
+        sign_in: SignIn,
     ) -> None:
         self._upstream = upstream
         self._ids = ids
         self._nursery = nursery
         self._emit = emit
         self._server_name = server_name
-        self._signed_in = signed_in
+        self._sign_in = sign_in
         self._interlude: _Interlude | None = None
         self._opened = trio.Event()  # no `initialize` of the client is under way
         self._opened.set()
@@ -238,20 +254,24 @@ class StandIn:
 
     def _wait(self, interlude: _Interlude, url: str) -> None:
         interlude.url, interlude.is_pending = url, True
+        interlude.waiting.cancel()  # for a sign-in elsewhere, after the last one
         interlude.waiting = trio.CancelScope()
-        self._nursery.start_soon(guarded, self._await_sign_in, interlude)
+        self._nursery.start_soon(guarded, self._await_sign_in, interlude, interlude.waiting)
 
-    async def _await_sign_in(self, interlude: _Interlude) -> None:
-        with interlude.waiting:
+    async def _await_sign_in(self, interlude: _Interlude, waiting: trio.CancelScope) -> None:
+        with waiting:
+            # Nothing may come to a client that has not said `initialized` (S-9).
+            await interlude.has_begun.wait()
             try:
-                # Nothing may come to a client that has not said `initialized` (S-9).
-                await interlude.has_begun.wait()
-                await self._signed_in()
+                await self._sign_in.signed_in()
             except RelayError as failure:
                 log.warning("nobody has signed in: %s", failure)
-                return
-            finally:
                 interlude.is_pending = False
+                await self._sign_in.signed_in_elsewhere()
+                if interlude.handshake.is_under_way:  # a message did not wait for that
+                    with suppress(RelayError):
+                        await interlude.handshake.join()
+            interlude.is_pending = False
             interlude.handshake.insist()
 
     async def _shake_hands(self, interlude: _Interlude) -> None:
@@ -274,6 +294,7 @@ class StandIn:
                 if not may_pass:  # only the next message gives reason to try again
                     interlude.handshake.relent()
             interlude.is_over = True
+            interlude.waiting.cancel()
             log.info("signed in: the server itself answers from now on")
             _warn(interlude, result)
             self._nursery.start_soon(guarded, self._tell_changes, result.get("capabilities"))

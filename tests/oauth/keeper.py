@@ -3,6 +3,7 @@
     keeper.py DIRECTORY count            add one to the counter in the entry, under the lock
     keeper.py DIRECTORY write                write records without end, whole ones of any size
     keeper.py DIRECTORY hold                 take the lock, say so, and wait for the end of stdin
+    keeper.py DIRECTORY ask                  the same, and say that it asks somebody to sign in
     keeper.py DIRECTORY read UID             become that user and read
     keeper.py DIRECTORY write-as UID         become that user and write
 
@@ -13,15 +14,18 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 
 import trio
 
 from mcp_stdio.errors import RelayError
+from mcp_stdio.oauth.notice import Notice
 from mcp_stdio.oauth.record import Record, Tokens
 from mcp_stdio.oauth.store import Entry, Store
 
 URL = "https://mcp.example/mcp"
+PAGE = "https://as.example/authorize?state=st4te"
 
 
 def entry(directory: str | Path) -> Entry:
@@ -66,6 +70,13 @@ async def hold(kept: Entry) -> None:
         sys.stdin.read()
 
 
+async def ask(kept: Entry) -> None:
+    async with kept.locked():
+        kept.announce(Notice(pid=os.getpid(), since=time.time(), url=PAGE))
+        say("asking")
+        sys.stdin.read()
+
+
 async def write_as(kept: Entry) -> None:
     async with kept.locked():
         kept.write(record("s3cr3t-of-someone"))
@@ -95,6 +106,8 @@ def main() -> None:
                 trio.run(write, kept)
             case "hold":
                 trio.run(hold, kept)
+            case "ask":
+                trio.run(ask, kept)
             case "write-as":
                 trio.run(write_as, kept)
             case "read":

@@ -15,6 +15,7 @@ from mcp_stdio.config import OAuth, Source
 from mcp_stdio.credentials.rules import Headers
 from mcp_stdio.credentials.supplied import Supplied
 from mcp_stdio.errors import (
+    AskedInVain,
     AuthorizationFailed,
     ConnectionLost,
     RelayError,
@@ -26,9 +27,11 @@ from mcp_stdio.errors import (
 from mcp_stdio.http import Request
 from mcp_stdio.http.client import Client
 from mcp_stdio.http.url import Url
-from mcp_stdio.oauth.bearer import COOLDOWN, GRACE, LOOK, PAGE_WAIT, SHORTEST
+from mcp_stdio.oauth.bearer import GLANCE, GRACE, LOOK, PAGE_WAIT, SHORTEST
 from mcp_stdio.oauth.commands import Fetched
+from mcp_stdio.oauth.cooldown import COOLDOWN
 from mcp_stdio.oauth.holding import MARGIN
+from mcp_stdio.oauth.notice import Notice
 from mcp_stdio.oauth.record import Record
 from mcp_stdio.oauth.store import Entry
 from mcp_stdio.redaction import redact_known
@@ -155,16 +158,42 @@ async def test_who_will_not_wait_at_all_is_told_where(rig: Rig, autojump_clock: 
     assert caught.value.url  # waited for: it comes before any person has to act
 
 
+@pytest.mark.parametrize("start_wait", [DEVICE.start_wait, 0.5, 0.0])
 async def test_a_slow_authorization_server_holds_nobody_for_long(
-    rig: Rig, autojump_clock: MockClock
+    rig: Rig, autojump_clock: MockClock, start_wait: float
 ) -> None:
     rig.authority.delay = 25
     begun = trio.current_time()
     with pytest.raises(SignInPending) as caught:
-        await ask(rig.client())
-    assert trio.current_time() - begun == DEVICE.start_wait + PAGE_WAIT
+        await ask(rig.client(rig.bearer(OAuth(grant="device-code", start_wait=start_wait))))
+    assert trio.current_time() - begun == max(start_wait, PAGE_WAIT)
     assert not caught.value.url
     assert caught.value.retryable
+
+
+@pytest.mark.parametrize("delay", [25, 10, 1])
+async def test_a_sign_in_takes_no_longer_than_it_may(
+    rig: Rig, autojump_clock: MockClock, delay: float
+) -> None:
+    """`--oauth-timeout`, whatever takes the time: metadata, or the person."""
+    rig.authority.delay = delay
+    bearer = rig.bearer(OAuth(grant="device-code", timeout=40.0))
+    begun = trio.current_time()
+    with pytest.raises(SignInPending):
+        await ask(rig.client(bearer))
+    with pytest.raises(RelayError, match=r"within \d+ s"):
+        await bearer.signed_in()
+    assert 35 < trio.current_time() - begun <= 40
+
+
+async def test_a_renewal_is_no_sign_in(rig: Rig, autojump_clock: MockClock) -> None:
+    tokens = await rig.signed_in()
+    rig.authority.tokens.remove(tokens.access_token)
+    rig.authority.delay = 5
+    assert (
+        await ask(rig.client(rig.bearer(OAuth(grant="device-code", timeout=1.0, start_wait=60.0))))
+        == 200
+    )
 
 
 async def test_a_request_that_is_cancelled_leaves_the_sign_in_to_the_others(
@@ -211,6 +240,52 @@ async def test_whoever_asks_is_told_that_nobody_will(
         await bearer.signed_in()
 
 
+async def test_a_sign_in_elsewhere_is_noticed(rig: Rig, autojump_clock: MockClock) -> None:
+    """What `stand_in` relies on, when a person was asked here in vain."""
+    bearer = rig.bearer(OAuth(grant="device-code", timeout=60.0))
+    with pytest.raises(SignInPending):
+        await ask(rig.client(bearer))
+    with pytest.raises(AuthorizationFailed, match="nobody has signed in"):
+        await bearer.signed_in()
+    with trio.move_on_after(1000) as scope:
+        await bearer.signed_in_elsewhere()
+    assert scope.cancelled_caught
+    begun = trio.current_time()
+
+    async def person() -> None:
+        await trio.sleep(10)
+        await rig.signed_in()
+
+    rig.nursery.start_soon(person)
+    with trio.fail_after(1000):
+        await bearer.signed_in_elsewhere()
+    assert 10 <= trio.current_time() - begun <= 10 + GLANCE
+    await bearer.signed_in()
+    assert await ask(rig.client(bearer)) == 200
+    assert rig.authority.asked == 1
+
+
+async def test_a_sign_in_elsewhere_that_was_noticed_already_is_not_waited_for(
+    rig: Rig, autojump_clock: MockClock
+) -> None:
+    """Nor is the token one that was refused here, whoever has kept it."""
+    tokens = await rig.signed_in(refresh_token=None)
+    rig.authority.tokens.clear()
+    rig.authority.denies = True
+    bearer = rig.bearer()
+    client = rig.client(bearer)
+    with pytest.raises(AuthorizationFailed):
+        await ask(client)
+    await rig.signed_in(access_token=tokens.access_token)
+    with trio.move_on_after(1000) as scope:
+        await bearer.signed_in_elsewhere()
+    assert scope.cancelled_caught
+    await rig.signed_in()
+    assert await ask(client) == 200
+    with trio.fail_after(1000):
+        await bearer.signed_in_elsewhere()
+
+
 # After a sign-in
 
 
@@ -227,7 +302,8 @@ async def test_a_person_who_said_no_is_not_asked_again_soon(
             await ask(client)
         assert str(caught.value).count("not tried yet") == 1
         assert "access_denied" in str(caught.value)
-        assert caught.value.hint
+        assert (caught.value.hint or "").startswith("try again in a minute; the sign-in was ")
+        assert caught.value.retryable
     assert rig.authority.asked == 1
 
     rig.authority.denies = False
@@ -356,6 +432,8 @@ async def test_a_client_by_itself_asks_again_before_expiry(
     await trio.sleep(31)
     assert await ask(client) == 200
     assert rig.authority.names == ["client_credentials"] * 2
+    assert (kept := rig.kept()) is not None
+    assert kept.grant == "client-credentials"  # for `status`: it needs nobody to be renewed
 
 
 @pytest.mark.parametrize("trouble", TROUBLE)
@@ -604,19 +682,70 @@ async def test_a_step_up_met_in_a_sign_in_waits_for_that(
 async def test_of_two_processes_one_signs_in_and_the_other_finds_the_token(
     rig: Rig, autojump_clock: MockClock
 ) -> None:
-    """A-33: the lock is waited for, and what is kept is read again."""
+    """A-33: the lock is waited for, and what is kept is read again. There is one page for both."""
     first, second = rig.client(), rig.client()
-    with pytest.raises(SignInPending) as caught:
-        await ask(first)
-    assert caught.value.url
-    with pytest.raises(SignInPending, match="another window") as caught:
-        await ask(second)
-    assert not caught.value.url
+    for client in first, second:
+        with pytest.raises(SignInPending) as caught:
+            await ask(client)
+        assert caught.value.url == f"{PAGE} (code WDJB-MJHT)"
     rig.authority.confirmed.set()
     assert await ask(second) == 200
     assert await ask(first) == 200
     assert rig.authority.asked == 1
     assert len(set(rig.server.shown) - {None}) == 1
+
+
+async def test_nobody_is_asked_again_whom_another_process_has_asked_in_vain(
+    rig: Rig, autojump_clock: MockClock
+) -> None:
+    hasty = OAuth(grant="device-code", timeout=60.0)
+    clients = [rig.client(rig.bearer(hasty)) for _ in range(3)]
+    for client in clients:
+        with pytest.raises(SignInPending):
+            await ask(client)
+    await trio.sleep(60)
+    for client in clients:
+        with pytest.raises(AskedInVain, match=r"nobody (finished|has signed in)"):
+            await ask(client)
+    assert rig.authority.asked == 1
+
+    # Somebody who starts the program once more wants to be asked.
+    with pytest.raises(SignInPending):
+        await ask(rig.client())
+    assert rig.authority.asked == 2
+
+
+async def test_where_another_process_was_killed_another_one_asks_at_once(
+    rig: Rig, autojump_clock: MockClock
+) -> None:
+    client = rig.client()
+    entry = rig.entry()
+    async with entry.locked():
+        for at in (-100.0, None):  # it has asked once in vain, and then again
+            page = "https://as.example/of-another"
+            entry.announce(Notice(pid=4711, since=now(), url=page, in_vain_at=at and now() + at))
+        with pytest.raises(SignInPending) as caught:
+            await ask(client)
+        assert caught.value.url == page
+        await trio.sleep(100)
+    await trio.sleep(1)
+    assert rig.authority.asked == 1
+    with pytest.raises(SignInPending) as caught:
+        await ask(client)
+    assert caught.value.url.startswith(PAGE)
+
+
+async def test_who_ends_in_the_midst_of_a_sign_in_leaves_it_to_others(
+    rig: Rig, autojump_clock: MockClock
+) -> None:
+    async with trio.open_nursery() as nursery:
+        first = Rig(rig.directory, nursery, rig.authority).bearer()
+        for bearer in first, rig.bearer():
+            with pytest.raises(SignInPending):
+                await ask(rig.client(bearer))
+        nursery.cancel_scope.cancel()
+    await trio.sleep(5)
+    assert rig.authority.asked == 2
 
 
 @pytest.mark.parametrize("is_by_the_clock", [False, True])
@@ -654,6 +783,36 @@ async def test_a_refused_token_that_another_process_has_left_is_not_taken_up(
     assert rig.authority.asked == 1
 
 
+async def test_a_token_of_another_process_is_used_once_it_is_kept(
+    rig: Rig, autojump_clock: MockClock
+) -> None:
+    """Not only when the one before is refused."""
+    first = await rig.signed_in()
+    client = rig.client()
+    assert await ask(client) == 200
+    await trio.sleep(2)
+    second = await rig.signed_in()
+    assert await ask(client) == 200
+    assert rig.server.shown == [f"Bearer {each.access_token}" for each in (first, second)]
+
+
+async def test_what_was_signed_out_of_elsewhere_is_not_used_any_more(
+    rig: Rig, autojump_clock: MockClock
+) -> None:
+    """Also where the token cannot be revoked, and the server would go on to take it."""
+    tokens = await rig.signed_in()
+    client = rig.client()
+    assert await ask(client) == 200
+    entry = rig.entry()
+    async with entry.locked():
+        entry.delete()
+    await trio.sleep(2)
+    rig.authority.confirmed.set()
+    assert await ask(client) == 200
+    assert rig.server.shown[:2] == [f"Bearer {tokens.access_token}", None]
+    assert rig.authority.names == ["device_code"]
+
+
 # What is kept
 
 
@@ -687,8 +846,9 @@ async def test_a_token_that_cannot_be_kept_is_used_all_the_same(
     """Somebody has signed in for it, or the one before is void since it was renewed."""
     rig.authority.confirmed.set()
     client = rig.client(rig.bearer(entry=Full(rig.directory / "kept", MCP, None, "default")))
-    assert await ask(client) == 200
-    assert await ask(client) == 200
+    for _ in range(3):
+        assert await ask(client) == 200
+        await trio.sleep(5)
     assert rig.authority.asked == 1
     assert "no space left" in caplog.text
 

@@ -12,7 +12,16 @@ import trio.testing
 
 from mcp_stdio.errors import PortTaken
 from mcp_stdio.http.url import Url
-from mcp_stdio.oauth.callback import MAX_CONNECTIONS, MAX_HEAD, PATIENCE, Callback, listen
+from mcp_stdio.oauth.callback import (
+    MAX_CONNECTIONS,
+    MAX_HEAD,
+    NOT_SIGNED_IN,
+    OUTCOME,
+    PATIENCE,
+    SIGNED_IN,
+    Callback,
+    listen,
+)
 
 STATE = "st4te-of-this-sign-in"
 LIMIT = 20
@@ -39,9 +48,11 @@ class Waiting:
         self.url = Url.parse(callback.redirect_uri)
         self.found: dict[str, str] | None = None
         self.is_over = trio.Event()
+        self.outcome = SIGNED_IN
 
     async def run(self) -> None:
         self.found = dict(await self._callback.redirected(STATE))
+        await self._callback.tell(self.outcome)
         self.is_over.set()
 
     async def asked(self, raw: bytes, host: str = "127.0.0.1") -> bytes:
@@ -95,16 +106,66 @@ async def test_a_browser_may_come_before_anybody_waits(callback: Callback) -> No
     await stream.send_all(request(GOOD, host=authority))
     with trio.fail_after(LIMIT):
         assert (await callback.redirected(STATE))["code"] == "c0de+1"
+        await callback.tell(SIGNED_IN)
         assert (await stream.receive_some()).startswith(b"HTTP/1.1 200 ")
     await stream.aclose()
 
 
 async def test_an_error_is_taken_too_and_said_plainly(waiting: Waiting) -> None:
+    waiting.outcome = NOT_SIGNED_IN
     answer = await waiting.get(f"/callback?error=access_denied&state={STATE}")
     assert b"Not signed in" in answer
     with trio.fail_after(LIMIT):
         await waiting.is_over.wait()
     assert waiting.found == {"error": "access_denied", "state": STATE}
+
+
+async def test_the_browser_waits_for_what_came_of_it_and_nobody_gets_between(
+    callback: Callback,
+) -> None:
+    async with trio.open_nursery() as nursery:
+        waiting = Waiting(callback)
+        answers: list[bytes] = []
+
+        async def browse() -> None:
+            answers.append(await waiting.get(GOOD))
+
+        nursery.start_soon(browse)
+        with trio.fail_after(LIMIT):
+            assert (await callback.redirected(STATE))["code"] == "c0de+1"
+        with pytest.raises(OSError, match="connect"):
+            await trio.open_tcp_stream("127.0.0.1", waiting.url.port)
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert answers == []
+        await callback.tell(NOT_SIGNED_IN)
+        await callback.tell(SIGNED_IN)  # it was told
+    assert b"Not signed in" in answers[0]
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+async def test_the_browser_does_not_wait_for_ever(
+    callback: Callback, autojump_clock: trio.testing.MockClock, is_closed: bool
+) -> None:
+    stream = await trio.open_tcp_stream("127.0.0.1", Url.parse(callback.redirect_uri).port)
+    await stream.send_all(request(GOOD, host=Url.parse(callback.redirect_uri).authority))
+    await callback.redirected(STATE)
+    begun = trio.current_time()
+    await trio.sleep(1)
+    await (callback.aclose() if is_closed else callback.console())
+    assert trio.current_time() - begun == (1 if is_closed else OUTCOME)
+    answer = await stream.receive_some()
+    assert b"whether the sign-in has worked" in answer
+    assert b"Signed in" not in answer
+    await stream.aclose()
+
+
+async def test_a_browser_that_has_gone_is_told_nothing(callback: Callback) -> None:
+    stream = await trio.open_tcp_stream("127.0.0.1", Url.parse(callback.redirect_uri).port)
+    await stream.send_all(request(GOOD, host=Url.parse(callback.redirect_uri).authority))
+    await callback.redirected(STATE)
+    await trio.aclose_forcefully(stream)
+    for _ in range(3):
+        await callback.tell(SIGNED_IN)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only there all of 127/8 is this machine")

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import socket
 import sys
-from collections.abc import Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import pytest
 import trio
+import trio.testing
 from trio.testing import MockClock
 
 from mcp_stdio.config import OAuth
@@ -22,6 +24,7 @@ from mcp_stdio.http.client import Client
 from mcp_stdio.http.url import Url
 from mcp_stdio.oauth import login
 from mcp_stdio.oauth.bearer import Bearer
+from mcp_stdio.oauth.callback import OUTCOME
 from mcp_stdio.oauth.commands import (
     Command,
     Fetch,
@@ -44,6 +47,7 @@ from tests.peers import browsers
 STATE = "st4te"
 LIMIT = 20.0
 SHUT = OAuth(opens_browser=False)
+BLANK = Record(server_url=MCP)
 
 
 @dataclass
@@ -55,6 +59,7 @@ class Person:
     pages: list[str] = field(default_factory=list)
     opened: list[bool] = field(default_factory=list)
     codes: list[tuple[str, str, str | None]] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
 
     def page(self, url: str, *, is_opened: bool) -> None:
         self.pages.append(url)
@@ -62,21 +67,29 @@ class Person:
         asked = query_of(url)
         if self.answers:
             back = {**self.answers.pop(0), "state": asked.get("state", STATE)}
-            self.nursery.start_soon(come_back, asked["redirect_uri"], back)
+            self.nursery.start_soon(self.come_back, asked["redirect_uri"], back)
 
     def code(self, url: str, code: str, complete_url: str | None) -> None:
         self.codes.append((url, code, complete_url))
 
+    async def come_back(self, redirect_uri: str, query: Mapping[str, str]) -> None:
+        """What a browser does that is sent to a redirect URI; the title it then shows is `told`."""
+        at = urlsplit(redirect_uri)
+        assert at.port is not None
+        target = f"{at.path}?{urlencode(query)}"
+        shown = b""
+        async with await trio.open_tcp_stream("127.0.0.1", at.port) as stream:
+            await stream.send_all(f"GET {target} HTTP/1.1\r\nHost: {at.netloc}\r\n\r\n".encode())
+            while part := await stream.receive_some():
+                shown += part
+        self.told.append(shown.partition(b"<title>")[2].partition(b"<")[0].decode())
 
-async def come_back(redirect_uri: str, query: Mapping[str, str]) -> None:
-    """What a browser does that is sent to a redirect URI."""
-    at = urlsplit(redirect_uri)
-    assert at.port is not None
-    target = at.path + "?" + "&".join(f"{name}={value}" for name, value in query.items())
-    async with await trio.open_tcp_stream("127.0.0.1", at.port) as stream:
-        await stream.send_all(f"GET {target} HTTP/1.1\r\nHost: {at.netloc}\r\n\r\n".encode())
-        while await stream.receive_some():
-            pass
+
+Answering = Callable[[World, Fetch], Awaitable[Any]]
+
+
+async def at_once(servers: World, fetch: Fetch) -> Any:
+    return servers.answer(fetch)
 
 
 def performer(
@@ -86,11 +99,12 @@ def performer(
     at: World | None = None,
     paste: Paste | None = None,
     environ: Mapping[str, str] | None = None,
+    answer: Answering | None = None,
 ) -> Performer:
-    servers = at or world()
+    servers, answering = at or world(), answer or at_once
 
     async def fetch(fetch: Fetch) -> Fetched:
-        answer = servers.answer(fetch)
+        answer = await answering(servers, fetch)
         if isinstance(answer, Exception):
             raise answer
         fetched: Fetched = answer
@@ -210,6 +224,49 @@ async def test_the_redirect_is_the_answer_and_nothing_listens_any_more(person: P
     assert person.opened == [False]
 
 
+@pytest.mark.parametrize(
+    "answer, token, title",
+    [
+        ({"code": "c0de"}, None, "Signed in"),
+        ({"code": "c0de", "iss": "https://other.example"}, None, "Not signed in"),
+        ({"code": "c0de"}, found({"error": "invalid_grant"}, 400), "Not signed in"),
+        ({"code": "c0de"}, ConnectionLost("broken off"), "Not signed in"),
+        ({"error": "access_denied"}, None, "Not signed in"),
+    ],
+)
+async def test_the_browser_is_told_what_came_of_it(
+    person: Person, answer: Mapping[str, str], token: Any, title: str
+) -> None:
+    """A-21: neither before the issuer was compared nor before the code was exchanged."""
+    at = world()
+    if token is not None:
+        at.pages[f"{AS}/token"] = token
+    person.answers = [answer]
+    with trio.fail_after(LIMIT), suppress(RelayError):
+        await performer(person, at=at).perform(login.sign_in(SHUT, MCP, None, BLANK))
+    await trio.testing.wait_all_tasks_blocked(0.05)
+    assert person.told == [title]
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+async def test_the_browser_is_told_nothing_wrong_where_it_takes_long(
+    person: Person, is_cancelled: bool, autojump_clock: MockClock
+) -> None:
+    person.answers = [{"code": "c0de"}]
+
+    async def slowly(servers: World, fetch: Fetch) -> Any:
+        if fetch.url == f"{AS}/token":
+            await trio.sleep(OUTCOME + 20)
+        return servers.answer(fetch)
+
+    flow = login.sign_in(SHUT, MCP, None, BLANK)
+    with trio.move_on_after(OUTCOME / 2 if is_cancelled else 10 * OUTCOME) as scope:
+        assert (await performer(person, answer=slowly).perform(flow)).tokens is not None
+    assert scope.cancelled_caught == is_cancelled
+    await trio.testing.wait_all_tasks_blocked(0.05)
+    assert person.told == ["Back to your application"]
+
+
 async def test_another_listener_takes_the_place_of_the_first(person: Person) -> None:
     def flow() -> Generator[Command, Any, None]:
         first = yield Listen()
@@ -237,6 +294,8 @@ async def test_a_client_the_server_has_forgotten_is_replaced_in_a_second_page(
         record = await performer(person, at=at).perform(flow)
     assert record.tokens is not None
     assert [query_of(url)["client_id"] for url in person.pages] == ["stored", "client-1"]
+    await trio.testing.wait_all_tasks_blocked(0.05)
+    assert person.told == ["Back to your application", "Signed in"]
 
 
 async def test_nobody_comes_back(person: Person) -> None:
@@ -246,6 +305,27 @@ async def test_nobody_comes_back(person: Person) -> None:
     with pytest.raises(TimedOut, match=r"nobody has signed in within 0\.1 s") as caught:
         await performer(person, replace(SHUT, timeout=0.1)).perform(flow())
     assert "--oauth-timeout" in (caught.value.hint or "")
+
+
+async def test_what_is_fetched_before_the_page_is_part_of_the_time(
+    person: Person, autojump_clock: MockClock
+) -> None:
+    async def slowly(servers: World, fetch: Fetch) -> Any:
+        await trio.sleep(20)
+        return servers.answer(fetch)
+
+    hasty = OAuth(opens_browser=False, timeout=50.0)
+    with pytest.raises(TimedOut, match=r"could not register with .* within 50 s") as caught:
+        await performer(person, hasty, answer=slowly).perform(
+            login.sign_in(hasty, MCP, None, BLANK)
+        )
+    assert "--oauth-timeout" in (caught.value.hint or "")
+    assert trio.current_time() == 50
+    person.answers = [{"code": "c0de"}]
+    patient = OAuth(opens_browser=False, timeout=70.0)
+    flow = login.sign_in(patient, MCP, None, BLANK)
+    assert (await performer(person, patient, answer=slowly).perform(flow)).tokens is not None
+    assert trio.current_time() == 50 + 80  # the exchange has its own limit
 
 
 async def test_the_redirect_may_be_pasted(person: Person) -> None:

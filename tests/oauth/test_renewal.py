@@ -66,7 +66,11 @@ def test_a_refresh_names_the_resource_and_no_scope() -> None:  # A-32, A-17
     }
     assert record == KNOWN.holding(
         dataclasses.replace(
-            OLD, access_token="access-2", refresh_token="refresh-2", expires_at=CLOCK + 3600
+            OLD,
+            access_token="access-2",
+            refresh_token="refresh-2",
+            expires_at=CLOCK + 3600,
+            grant="authorization-code",
         )
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -59,6 +60,20 @@ async def keep(entry: Entry, text: str) -> None:
 
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.lstat().st_mode)
+
+
+async def test_whatever_others_do_leaves_a_mark(store: Store, entry: Entry) -> None:
+    other = store.entry(URL, None, "default")
+    marks = [other.mark()]
+    for number in range(20):  # quickly, so that a file may get the number of an earlier one
+        await keep(entry, str(number))
+        marks.append(other.mark())
+        assert other.mark() == marks[-1]
+    async with entry.locked():
+        entry.delete()
+    assert None not in marks[1:]
+    assert [one for one, next in itertools.pairwise(marks) if one == next] == []
+    assert other.mark() is marks[0] is None
 
 
 def put(entry: Entry, content: bytes) -> None:

@@ -98,6 +98,10 @@ def test_what_a_server_says_is_one_line() -> None:
             {"expires_at": NOW - 90000, "refresh_token": None},
             "expires       1 day ago; it takes a new sign-in",
         ),
+        (
+            {"expires_at": NOW + 7200, "refresh_token": None, "grant": "client-credentials"},
+            "expires       in 2 hours; renewed by itself",
+        ),
         ({"scope": None}, "scopes        the server did not say"),
         ({"scope": ""}, "scopes        none"),
     ],

@@ -120,6 +120,21 @@ def test_logout_where_nobody_was_signed_in(
     assert capsys.readouterr().err == f"nobody was signed in at {URL}\n"
 
 
+def test_logout_forgets_a_registration_alone(
+    environ: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a sign-in leaves it that has failed."""
+    there = kept(environ, RECORD.holding(None))
+    sign_in.status(None, as_json=False, environ=environ)
+    told = capsys.readouterr().out
+    assert "signed out" in told
+    assert "signed in" not in told
+    assert sign_in.logout(WORK, environ=environ) == 0
+    assert not there.path.exists()
+    told = capsys.readouterr().err
+    assert told == f"nobody was signed in at {URL}; what was kept, a registration, is forgotten\n"
+
+
 def test_status_of_one_profile(environ: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     kept(environ)
     kept(environ, Record(server_url=URL, tokens=TOKENS))

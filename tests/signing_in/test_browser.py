@@ -46,7 +46,7 @@ async def test_the_first_message_signs_in(machine: Machine, site: Site, chromium
     assert page.address.startswith(asked["redirect_uri"])
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/callback", asked["redirect_uri"])
     # The last page says something, and nothing that came with the redirect.
-    assert page.text
+    assert "The sign-in has worked" in page.text
     assert not any(value in page.text for value in query(page.address).values())
 
 
@@ -59,7 +59,7 @@ async def test_a_user_who_says_no_is_taken_at_their_word(
         assert "access_denied" in str(error) or "denied" in str(error), error
         failure(await relay.ask("initialize", INITIALIZE))
         (page,) = await until(lambda: machine.ended)
-        assert page.text
+        assert "The sign-in has not worked" in page.text
         assert "access_denied" not in page.text
     assert site.told("authorization") == [
         "authorization access_denied: End-User aborted interaction"

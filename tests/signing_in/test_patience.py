@@ -66,6 +66,21 @@ async def test_a_late_sign_in_is_told_to_the_client(machine: Machine, site: Site
     assert len(machine.windows) == 1
 
 
+async def test_a_sign_in_by_hand_is_told_to_a_client_that_says_nothing(
+    machine: Machine, site: Site
+) -> None:
+    """When the relay's own came to nothing; the client is told as it is of its own."""
+    options = (*HASTY, "--oauth-timeout", "1")
+    async with machine.relay(*options, browser=browsers.plain("--leave")) as relay:
+        await stood_in(relay, machine)
+        await until(lambda: "nobody has signed in within 1 s" in relay.errors)
+        await machine.sign_in()
+        with trio.fail_after(LIMIT):
+            assert (await relay.read())["method"] in CHANGED
+        assert await call(relay) == "hello"
+    assert site.served("passed")[:2] == ["passed initialize", "passed notifications/initialized"]
+
+
 async def test_a_call_that_meets_a_sign_in_is_told_where_to_go(
     machine: Machine, site: Site
 ) -> None:

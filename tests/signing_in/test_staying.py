@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -10,9 +11,9 @@ import pytest
 import trio
 
 from tests.peers import browsers
-from tests.process import Relay
+from tests.process import INITIALIZE, LIMIT, Relay, command, environment
 from tests.signing_in.conftest import PATIENT, Machine, Site
-from tests.signing_in.talk import call, opened
+from tests.signing_in.talk import call, opened, until
 
 REFRESHED = "issued refresh_token"
 SIGNED_IN = "issued authorization_code"
@@ -219,6 +220,50 @@ async def test_the_older_transport_is_signed_in_to_as_well(sse_site: Site, tmp_p
     assert sse_site.served("bare") == ["bare initialize"]
     assert "passed GET" in sse_site.served()
     assert len(machine.windows) == 1
+
+
+async def test_login_meets_a_relay_that_waits_for_somebody(machine: Machine, site: Site) -> None:
+    """It shows the relay's page, and whoever uses that has signed in for both."""
+    browser = browsers.plain("--leave")
+    async with machine.relay(*PATIENT, browser=browser) as relay, trio.open_nursery() as nursery:
+        await relay.request("initialize", INITIALIZE)
+        (window,) = await until(lambda: machine.windows)
+        told = machine.home / "told"
+        told.touch()
+
+        async def login() -> None:
+            with trio.fail_after(LIMIT), told.open("wb") as file:
+                env = environment(machine.env(browser))
+                await trio.run_process(command(site.url, "login"), stderr=file, env=env)
+
+        nursery.start_soon(login)
+        await until(lambda: window in told.read_text())
+        assert str(relay.pid) in told.read_text()
+        elsewhere = [*map(str, browsers.plain()), "--log", str(machine.log), window]
+        await trio.run_process(elsewhere)
+    assert "signed in\n" in told.read_text()
+    assert site.told(SIGNED_IN) != []
+    assert len(site.told("issued")) == 1
+
+
+async def test_a_relay_that_is_killed_leaves_its_sign_in_to_another(
+    machine: Machine, site: Site
+) -> None:
+    browser = browsers.plain("--leave")
+    options = ("--oauth-start-wait", "1")
+    async with machine.relay(*options, browser=browser) as first:
+        await first.request("initialize", INITIALIZE)
+        await until(lambda: machine.windows)
+        async with machine.relay(*options, browser=browsers.plain("--delay", "1")) as second:
+            answer = await second.ask("initialize", INITIALIZE)
+            assert machine.windows[0] in answer["result"]["instructions"]
+            await second.send(method="notifications/initialized")
+            assert len(machine.windows) == 1
+            first.signal(signal.SIGKILL)
+            with trio.fail_after(LIMIT):
+                assert "list_changed" in (await second.read())["method"]
+            assert await call(second) == "hello"
+    assert len(machine.windows) == 2
 
 
 async def test_logout_revokes_and_forgets(machine: Machine, site: Site) -> None:

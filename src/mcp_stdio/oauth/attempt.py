@@ -11,7 +11,7 @@ from enum import Enum
 
 import trio
 
-from mcp_stdio.errors import AuthorizationFailed, RelayError, Unreachable
+from mcp_stdio.errors import AskedInVain, AuthorizationFailed, RelayError, Unreachable
 from mcp_stdio.log import TO_BE_FOLLOWED
 from mcp_stdio.oauth.challenge import Challenge
 
@@ -75,6 +75,8 @@ def told_again(failure: RelayError) -> RelayError:
     It was refused, so it had no effect: nothing but the way to the authorization server may have
     it sent again, and its outcome is never unknown.
     """
+    if isinstance(failure, AskedInVain):
+        return AskedInVain(failure.failure)
     kind = type(failure) if isinstance(failure, Unreachable) else AuthorizationFailed
     again = kind(str(failure), hint=failure.hint, status=failure.status)
     again.__cause__ = failure

@@ -34,37 +34,37 @@ from mcp_stdio.http import Head, Request
 from mcp_stdio.http.authorizer import Authorizer
 from mcp_stdio.oauth import challenge as challenges
 from mcp_stdio.oauth import login
+from mcp_stdio.oauth.announcing import Announcing
 from mcp_stdio.oauth.answers import scopes
 from mcp_stdio.oauth.attempt import Aim, Attempt, told_again
 from mcp_stdio.oauth.challenge import Challenge
-from mcp_stdio.oauth.commands import Fetch, Fetched
+from mcp_stdio.oauth.commands import Fetch, Fetched, Flow
+from mcp_stdio.oauth.cooldown import Cooldown
 from mcp_stdio.oauth.holding import Holding, shown_by
-from mcp_stdio.oauth.performer import Performer
+from mcp_stdio.oauth.kept import Kept
+from mcp_stdio.oauth.performer import Performer, Show
 from mcp_stdio.oauth.record import Record, Tokens
 from mcp_stdio.oauth.store import Entry
-from mcp_stdio.redaction import protect_passing
 
 log = logging.getLogger(__name__)
 
 AUTHORIZATION = "Authorization"
 
-COOLDOWN = 60.0
-"""Seconds in which a person who was asked in vain is not asked again."""
-
 SHORTEST = 1.0
 """Seconds for which a new token is used at least, whatever the server says of its lifetime."""
 
-LOCK_WAIT = 1.0
-"""Seconds in which the lock is had unless another process signs in or renews."""
-
 PAGE_WAIT = 2.0
-"""Seconds for which a message is held on when it is not known yet where to sign in."""
+"""Seconds for which a message is held at the least when it is not known yet where to sign in."""
 
 LOOK = 30.0
 """Seconds between looks at the wall clock: it goes on while the machine sleeps, timers do not."""
 
 GRACE = 0.7
 """Seconds for a renewal under way when everything ends: most take less."""
+
+GLANCE = 3.0
+"""Seconds between looks for a sign-in elsewhere: whoever has just signed in in a terminal turns to
+the client about then, and a relay that nobody uses wakes up no more often."""
 
 MAX_STEP_UPS = 2
 """Sign-ins for one and the same set of scopes that a request was refused for (A-40)."""
@@ -86,7 +86,8 @@ class Bearer:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._oauth = oauth
-        self._entry = entry
+        self._url = entry.server_url
+        self._kept = Kept(entry)
         self._others = others
         self._fetch = fetch
         self._clock = clock
@@ -98,14 +99,14 @@ class Bearer:
         self._renewing = trio.CancelScope()  # around the attempt under way
         self._excused: str | None = None  # a token that may have been refused for other headers
         self._unproven: str | None = None  # a token just obtained that the server has not accepted
-        self._rests_until = -inf  # trio's clock
-        self._in_vain: RelayError | None = None  # how a person was asked the last time
+        self._cooldown = Cooldown()
+        self._missed: str | None = None  # the token that the last failed attempt was to replace
         self._step_ups: Counter[str] = Counter()
 
     def recall(self) -> None:
         """Use what is kept from earlier sign-ins."""
         try:
-            self._take_over(self._entry.read())
+            self._held.take_over(self._kept.read())
         except RelayError as exc:
             log.warning("%s", exc)
 
@@ -131,7 +132,13 @@ class Bearer:
         if self._attempt is not None:
             await self._attempt.outcome()
         elif self._held.tokens is None:
-            raise told_again(self._in_vain or AuthorizationFailed("nobody is signing in"))
+            raise told_again(self._cooldown.in_vain or AuthorizationFailed("nobody is signing in"))
+
+    async def signed_in_elsewhere(self) -> None:
+        """Wait until another process has obtained a token, after an attempt here that failed."""
+        while not self._held.replaces(self._missed):
+            await trio.sleep(GLANCE)
+            self._look()
 
     # What the client asks
 
@@ -143,6 +150,7 @@ class Bearer:
     async def headers(self) -> tuple[tuple[str, str], ...]:
         """The headers to send now, with a token if there is one."""
         given = await self._others.headers()
+        self._look()
         if self._held.is_due and self._attempt is None:
             self._begin(Aim.RENEWAL, None, None)
         if self._waits_for_renewal() and self._attempt is not None:
@@ -226,12 +234,18 @@ class Bearer:
 
     async def _settled(self, attempt: Attempt) -> None:
         """Wait for the end of an attempt as long as a message may. Raises SignInPending."""
-        with trio.move_on_after(self._oauth.start_wait):
+        begun = trio.current_time()
+        with trio.move_on_at(begun + self._oauth.start_wait):
             await attempt.is_over.wait()
-        with trio.move_on_after(PAGE_WAIT):  # a little longer, if only the address is missing
+        with trio.move_on_at(begun + PAGE_WAIT):
             await attempt.is_shown.wait()
         if not attempt.is_over.is_set():
-            raise SignInPending(attempt.url)
+            raise SignInPending(attempt.url or self._page_elsewhere(attempt))
+
+    def _page_elsewhere(self, attempt: Attempt) -> str:
+        """Where another process, which is waited for, has somebody sign in."""
+        notice = None if attempt.is_ours.is_set() else self._kept.entry.announced()
+        return notice.url if notice is not None and notice.in_vain_at is None else ""
 
     # Attempts
 
@@ -261,74 +275,70 @@ class Bearer:
             failure = AuthorizationFailed("internal error while signing in")
         finally:
             self._attempt = None
+            if failure is not None:
+                self._missed = attempt.refused
             self._not_renewed = failure if attempt.aim is Aim.RENEWAL else None
             if failure is not None and attempt.aim is Aim.RENEWAL and self._held.is_due:
                 self._held.put_off(LOOK)
             attempt.end(failure)
 
     async def _obtain(self, attempt: Attempt) -> None:
-        begun = trio.current_time()
-        async with self._entry.locked():
+        begun = self._clock()
+        async with self._kept.entry.locked():
             attempt.is_ours.set()
-            has_waited = trio.current_time() - begun > LOCK_WAIT
-            record = self._entry.known()
+            record = self._kept.known()
             held = record.tokens
             if held is not None and self._is_better(held, attempt):
                 log.info("another process has obtained a token")
-                self._take_over(record)
+                self._held.take_over(record)
                 return
-            performer = Performer(
-                self._oauth,
-                fetch=self._fetch,
-                keep=self._write,
-                show=attempt,
-                clock=self._clock,
-            )
             if attempt.aim is not Aim.STEP_UP:
                 try:
-                    flow = login.refresh(
-                        self._oauth, self._entry.server_url, record, attempt.challenge
-                    )
+                    flow = login.refresh(self._oauth, self._url, record, attempt.challenge)
                     # The server may have replaced the refresh token before we hear of it.
                     self._renewing.shield = True
                     try:
-                        self._keep(await performer.perform(flow), attempt)
+                        self._keep(await self._performed(flow, attempt, inf), attempt)
                     finally:
                         self._renewing.shield = False
                     return
                 except InvalidGrant as exc:
                     log.info("the token cannot be renewed: %s", exc)
-                    record = self._entry.known()
+                    record = self._kept.known()
                     if attempt.aim is Aim.RENEWAL:
-                        self._take_over(record)
+                        self._held.take_over(record)
                         raise
-            if has_waited and attempt.aim is Aim.SIGN_IN:
-                # Somebody was asked by another process, and did not answer.
-                self._rest(AuthorizationFailed("nobody finished the sign-in of another process"))
-            await self._sign_in(attempt, record, performer)
+            if attempt.aim is Aim.SIGN_IN and self._was_in_vain_elsewhere(begun):
+                failure = AuthorizationFailed("nobody finished the sign-in of another process")
+                self._cooldown.begin(failure)
+            await self._sign_in(attempt, record)
 
-    def _rest(self, failure: RelayError) -> None:
-        """Ask nobody for a while."""
-        self._in_vain = failure
-        self._rests_until = trio.current_time() + COOLDOWN
+    def _was_in_vain_elsewhere(self, begun: float) -> bool:
+        """Whether the process that was waited for had somebody asked, and was not just killed."""
+        notice = self._kept.entry.announced()
+        return notice is not None and begun < (notice.in_vain_at or -inf)
 
-    async def _sign_in(self, attempt: Attempt, record: Record, performer: Performer) -> None:
-        if self._in_vain is not None and trio.current_time() < self._rests_until:
-            raise AuthorizationFailed(
-                f"the last sign-in failed, and the next one is not tried yet: {self._in_vain}",
-                hint=self._in_vain.hint or "try again in a minute",
-                status=401,
-            )
-        url, challenge = self._entry.server_url, attempt.challenge
+    async def _performed(
+        self, flow: Flow[Record], show: Show, within: float | None = None
+    ) -> Record:
+        performer = Performer(
+            self._oauth, fetch=self._fetch, keep=self._kept.write, show=show, clock=self._clock
+        )
+        return await performer.perform(flow, within=within)
+
+    async def _sign_in(self, attempt: Attempt, record: Record) -> None:
+        self._cooldown.check()
+        url, challenge = self._url, attempt.challenge
         if attempt.aim is Aim.STEP_UP and challenge is not None:
             flow = login.step_up(self._oauth, url, challenge, record)
         else:
             flow = login.sign_in(self._oauth, url, challenge, record)
         try:
-            self._keep(await performer.perform(flow), attempt)
+            with Announcing(self._kept.entry, attempt, self._clock) as show:
+                self._keep(await self._performed(flow, show), attempt)
         except RelayError as failure:
             if attempt.is_shown.is_set():  # a person was asked
-                self._rest(failure)
+                self._cooldown.begin(failure)
                 self._count(attempt)
             raise
         self._count(attempt)
@@ -342,24 +352,19 @@ class Bearer:
 
     def _keep(self, record: Record, attempt: Attempt) -> None:
         try:
-            self._write(record)
+            self._kept.write(record)
         except StoreFailure as failure:
             # What it replaces may be of no use any more, and a person may have signed in for it.
             log.warning("signed in for as long as this program runs only: %s", failure)
-        self._take_over(record)
+        self._held.take_over(record)
         self._held.put_off(SHORTEST)
         if record.tokens is not None and attempt.aim is not Aim.RENEWAL:
             self._unproven = record.tokens.bearer
 
-    def _write(self, record: Record) -> None:
-        _protect(record)
-        self._entry.write(record)
-
-    def _take_over(self, record: Record | None) -> None:
-        """Use from now on what a record holds."""
-        self._held.take_over(record)
-        if record is not None:
-            _protect(record)
+    def _look(self) -> None:
+        """Use what another process has kept since; none of it while one of ours is about to."""
+        if self._attempt is None and self._kept.has_changed():
+            self.recall()
 
     def _is_better(self, held: Tokens, attempt: Attempt) -> bool:
         """Whether what another process has kept will do."""
@@ -391,9 +396,3 @@ class Bearer:
 
 def _name(challenge: Challenge) -> str:
     return " ".join(sorted(scopes(challenge.scope)))
-
-
-def _protect(record: Record) -> None:
-    """Have no secret of a record show in the log."""
-    for secret in record.secrets():
-        protect_passing(secret)  # each renewal brings others

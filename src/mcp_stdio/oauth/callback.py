@@ -4,8 +4,9 @@ Owns who is listened to: loopback addresses only, one path, `GET`, a `Host` that
 (a page elsewhere whose name was made to resolve to us gets nowhere), and of all that only the
 request with the right state; whatever else arrives is turned away while the waiting goes on
 (A-20). Every connection is bounded in size and time, and the oldest gives way when there are too
-many, so nobody keeps the browser out. The pages are fixed texts that reflect nothing. What the
-parameters mean is not known here.
+many, so nobody keeps the browser out. The browser that brought it waits for its page until somebody
+says what came of the sign-in. The pages are fixed texts that reflect nothing. What the parameters
+mean is not known here.
 
 The socket listens from the beginning, but nobody serves it before `redirected` is called: until
 then a browser waits in the kernel's queue.
@@ -14,7 +15,9 @@ then a browser waits in the kernel's queue.
 from __future__ import annotations
 
 import errno
+import socket
 from collections.abc import Mapping
+from math import inf
 from typing import NamedTuple
 
 import h11
@@ -38,6 +41,10 @@ MAX_CONNECTIONS = 32
 
 LAST_WORD = 2.0
 """Seconds that the browser may take to accept the last page: the sign-in does not depend on it."""
+
+OUTCOME = 8.0
+"""Seconds for which the browser waits for what came of the sign-in, which takes one question to the
+authorization server: longer than most take, shorter than a person looks at an empty window."""
 
 _HOSTS = {"127.0.0.1": ["127.0.0.1"], "localhost": ["127.0.0.1", "::1"]}
 
@@ -74,7 +81,7 @@ class Page(NamedTuple):
 SIGNED_IN = Page(
     "200 OK",
     "Signed in",
-    "The sign-in has worked here and was passed on to mcp-stdio. You can close this window and go "
+    "The sign-in has worked, and mcp-stdio has got what it needs. You can close this window and go "
     "back to your application; should anything still be missing, it says so.",
 )
 NOT_SIGNED_IN = Page(
@@ -83,7 +90,12 @@ NOT_SIGNED_IN = Page(
     "The sign-in has not worked, or was declined. You can close this window; your application "
     "says what happened.",
 )
-LAST_PAGES = (SIGNED_IN, NOT_SIGNED_IN)
+PASSED_ON = Page(
+    "200 OK",
+    "Back to your application",
+    "Nothing more is to be done here. You can close this window; your application says whether "
+    "the sign-in has worked.",
+)
 NOT_AWAITED = Page(
     "400 Bad Request",
     "Not expected",
@@ -141,11 +153,14 @@ class Callback(trio.abc.AsyncResource):
             self._hosts |= _HOSTS.keys()
         self._connections: dict[trio.CancelScope, None] = {}
         self._found: dict[str, str] | None = None
+        self._browser: trio.SocketStream | None = None  # waits for its page
+        self._answer_by = inf  # trio's clock
 
     async def redirected(self, state: str) -> Mapping[str, str]:
         """Wait for the redirect with this state; its parameters. Nothing listens afterwards.
 
-        Whoever wants to wait no longer cancels. Once only.
+        The browser that brings it is told what came of it with `tell`. Whoever wants to wait no
+        longer cancels. Once only.
         """
         async with trio.open_nursery() as nursery:
 
@@ -155,16 +170,31 @@ class Callback(trio.abc.AsyncResource):
 
             nursery.start_soon(trio.serve_listeners, serve, self._listeners)
         assert self._found is not None
-        await self.aclose()
+        await self._listen_no_more()
         return self._found
 
+    async def tell(self, page: Page) -> None:
+        """Show the browser that waits for it what came of the sign-in, unless it was told."""
+        browser, self._browser = self._browser, None
+        if browser is not None:
+            await _send(page, browser)
+
+    async def console(self) -> None:
+        """Let the browser go once it has waited for long."""
+        await trio.sleep_until(self._answer_by)
+        await self.tell(PASSED_ON)
+
     async def aclose(self) -> None:
-        """Listen no more."""
+        """Listen no more, and keep no browser waiting."""
+        await self._listen_no_more()
+        await self.tell(PASSED_ON)
+
+    async def _listen_no_more(self) -> None:
         for listener in self._listeners:
             await listener.aclose()
 
     async def _serve(self, stream: trio.SocketStream, state: str) -> bool:
-        """Answer one request; whether it was the awaited one, its page sent or not."""
+        """Answer one request, or have it wait if it is the awaited one; whether it was."""
         page = None
         with trio.move_on_after(PATIENCE) as scope:
             if len(self._connections) >= MAX_CONNECTIONS:
@@ -172,15 +202,16 @@ class Callback(trio.abc.AsyncResource):
             self._connections[scope] = None
             try:
                 page = await self._page(stream, state)
-                if page in LAST_PAGES:
-                    scope.deadline = trio.current_time() + LAST_WORD
-                if page is not None:
+                if page is PASSED_ON:
+                    self._browser = _kept(stream)
+                    self._answer_by = trio.current_time() + OUTCOME
+                elif page is not None:
                     await stream.send_all(page.raw)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 pass
             finally:
                 del self._connections[scope]
-        return page in LAST_PAGES
+        return page is PASSED_ON
 
     async def _page(self, stream: trio.SocketStream, state: str) -> Page | None:
         try:
@@ -190,7 +221,7 @@ class Callback(trio.abc.AsyncResource):
         return None if request is None else self._answer(request, state)
 
     def _answer(self, request: h11.Request, state: str) -> Page:
-        """What is said to a request; the one that is awaited is remembered."""
+        """What is said to a request, if nothing better to the one that is awaited."""
         headers = dict(request.headers)
         path, _, query = request.target.decode("ascii", "replace").partition("?")
         if headers.get(b"host", b"").decode("ascii", "replace").lower() not in self._hosts:
@@ -206,7 +237,7 @@ class Callback(trio.abc.AsyncResource):
         if self._found is not None or not redirect.is_awaited(found, state):
             return NOT_AWAITED
         self._found = found
-        return NOT_SIGNED_IN if "error" in found else SIGNED_IN
+        return PASSED_ON
 
 
 async def _request(stream: trio.SocketStream) -> h11.Request | None:
@@ -219,6 +250,21 @@ async def _request(stream: trio.SocketStream) -> h11.Request | None:
         if event is not h11.NEED_DATA:
             return None
         http.receive_data(bytes(await stream.receive_some(MAX_HEAD)))
+
+
+def _kept(stream: trio.SocketStream) -> trio.SocketStream:
+    """The same connection, which the end of its server does not close."""
+    kept = socket.socket(fileno=stream.socket.detach())
+    return trio.SocketStream(trio.socket.from_stdlib_socket(kept))
+
+
+async def _send(page: Page, stream: trio.SocketStream) -> None:
+    with trio.move_on_after(LAST_WORD):
+        try:
+            await stream.send_all(page.raw)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # the window was closed
+    await trio.aclose_forcefully(stream)
 
 
 def _port(listeners: list[trio.SocketListener]) -> int:

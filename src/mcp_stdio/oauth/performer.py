@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from math import inf
 from typing import Any, Protocol, TypeVar
 
 import trio
@@ -18,7 +19,7 @@ import trio
 from mcp_stdio.config import OAuth
 from mcp_stdio.errors import RelayError, TimedOut
 from mcp_stdio.oauth.browser import open_page, printed
-from mcp_stdio.oauth.callback import Callback, listen
+from mcp_stdio.oauth.callback import NOT_SIGNED_IN, PASSED_ON, SIGNED_IN, Callback, Page, listen
 from mcp_stdio.oauth.commands import (
     Command,
     Fetch,
@@ -81,40 +82,63 @@ class Performer:
         # A browser, and all that it starts, has no business with the user's tokens.
         self._environ = {key: value for key, value in environ.items() if key not in SECRETS}
 
-    async def perform(self, flow: Flow[T]) -> T:
-        """Run the flow to its end and return what it returns. Raises what it raises."""
-        performance = _Performance(self)
+    async def perform(self, flow: Flow[T], *, within: float | None = None) -> T:
+        """Run the flow to its end and return what it returns. Raises what it raises.
+
+        It has so many seconds, by default those for a sign-in, until a person has done their part;
+        what is left then has the limits of what is fetched.
+        """
+        performance = _Performance(self, self._oauth.timeout if within is None else within)
         answer: Any = None
         failure: RelayError | None = None
+        outcome = PASSED_ON
         try:
             while True:
                 try:
                     command = flow.send(answer) if failure is None else flow.throw(failure)
                 except StopIteration as end:
                     value: T = end.value
+                    outcome = SIGNED_IN
                     return value
                 answer = failure = None
                 try:
                     answer = await performance.do(command)
                 except RelayError as exc:
                     failure = exc
+        except Exception:
+            outcome = NOT_SIGNED_IN
+            raise
         finally:
             flow.close()
             with trio.CancelScope(shield=True):
-                await performance.aclose()
+                await performance.aclose(outcome)
 
 
 class _Performance:
     """What is open while one flow is performed."""
 
-    def __init__(self, performer: Performer) -> None:
+    def __init__(self, performer: Performer, seconds: float) -> None:
         self._by = performer
+        self._seconds = seconds
+        self._deadline = trio.current_time() + seconds
         self._callback: Callback | None = None
 
     async def do(self, command: Command) -> Any:
+        """Do what a command asks, in time. Raises the RelayError that is the flow's to see to."""
+        with trio.move_on_at(self._deadline):
+            return await self._do(command)
+        what = "nobody has signed in"
+        if isinstance(command, Fetch):
+            what = f"could not {command.purpose}"
+        raise TimedOut(
+            f"{what} within {self._seconds:g} s",
+            hint="`--oauth-timeout` sets how long a sign-in may take",
+        )
+
+    async def _do(self, command: Command) -> Any:
         match command:
             case Fetch():
-                return await self._by._fetch(command)
+                return await self._fetched(command)
             case Listen(port):
                 await self.aclose()
                 self._callback = await listen(port)
@@ -131,31 +155,44 @@ class _Performance:
                 self._by._keep(record)
         return None
 
-    async def aclose(self) -> None:
+    async def aclose(self, outcome: Page = PASSED_ON) -> None:
         if self._callback is not None:
             callback, self._callback = self._callback, None
+            await callback.tell(outcome)
             await callback.aclose()
+
+    async def _fetched(self, fetch: Fetch) -> Fetched:
+        """The response; a browser that waits for what it says does not wait for ever."""
+        if self._callback is None:
+            return await self._by._fetch(fetch)
+        answers: list[Fetched] = []
+        failure: RelayError | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._callback.console)
+            try:
+                answers.append(await self._by._fetch(fetch))
+            except RelayError as exc:
+                failure = exc
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        return answers[0]
 
     async def _visit(self, url: str, state: str) -> Mapping[str, str]:
         assert self._callback is not None
         oauth, page = self._by._oauth, printed(url)
         answers: list[Mapping[str, str]] = []
-        with trio.move_on_after(oauth.timeout):
-            async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as nursery:
 
-                async def take(wait: Paste) -> None:
-                    answers.append(await wait(state))
-                    nursery.cancel_scope.cancel()
+            async def take(wait: Paste) -> None:
+                answers.append(await wait(state))
+                nursery.cancel_scope.cancel()
 
-                nursery.start_soon(take, self._callback.redirected)
-                if self._by._paste is not None:
-                    nursery.start_soon(take, self._by._paste)
-                self._by._show.page(page, is_opened=oauth.opens_browser)
-                if oauth.opens_browser:
-                    await open_page(page, nursery, environ=self._by._environ)
-        if not answers:
-            raise TimedOut(
-                f"nobody has signed in within {oauth.timeout:g} s",
-                hint="`--oauth-timeout` sets how long a sign-in may take",
-            )
+            nursery.start_soon(take, self._callback.redirected)
+            if self._by._paste is not None:
+                nursery.start_soon(take, self._by._paste)
+            self._by._show.page(page, is_opened=oauth.opens_browser)
+            if oauth.opens_browser:
+                await open_page(page, nursery, environ=self._by._environ)
+        self._deadline = inf
         return answers[0]

@@ -38,7 +38,8 @@ class Tokens:
 
     `scope` is what was granted, `requested_scope` what was asked for; they are remembered
     separately (A-42). `expires_at` is None when the server did not say. `id_token` is set only when
-    it is what the protected resource is shown.
+    it is what the protected resource is shown. `grant` is the one that the user has signed in by,
+    None where nobody has noted it.
     """
 
     access_token: str = field(repr=False)
@@ -53,6 +54,7 @@ class Tokens:
     resource: str | None = None
     token_endpoint: str
     revocation_endpoint: str | None = None
+    grant: str | None = None
 
     @property
     def bearer(self) -> str:

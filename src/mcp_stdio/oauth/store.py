@@ -23,6 +23,7 @@ from mcp_stdio.errors import StoreFailure
 from mcp_stdio.http.url import Url
 from mcp_stdio.oauth import private
 from mcp_stdio.oauth.lock import Lock
+from mcp_stdio.oauth.notice import Notice
 from mcp_stdio.oauth.record import FORMAT, Record
 
 log = logging.getLogger(__name__)
@@ -106,7 +107,7 @@ class Entry:
 
         Raises StoreFailure for a file of a newer release, and one that cannot be used safely.
         """
-        raw = self._content()
+        raw = self._content(self.path.name)
         if raw is None:
             return None
         try:
@@ -120,6 +121,16 @@ class Entry:
         return self.read() or Record(
             server_url=self.server_url, client_id=self.client_id, profile=self.profile
         )
+
+    def mark(self) -> object:
+        """A value that each `write` and `delete` changes, whoever does it. Raises StoreFailure."""
+        with private.opened(self.path.parent, create=False, platform=self._platform) as directory:
+            try:
+                status = None if directory is None else directory.status(self.path.name)
+            except FileNotFoundError:
+                status = None
+        # A file system may give the next file the number of the last but one, hence the time.
+        return status and (status.st_ino, status.st_mtime_ns, status.st_size)
 
     def write(self, record: Record) -> None:
         """Keep this record from now on; under the lock. Raises StoreFailure."""
@@ -139,6 +150,25 @@ class Entry:
             if directory is not None:
                 directory.forget(self.path.name)
                 directory.forget(self._aside)
+                directory.forget(self._notice)
+
+    def announce(self, notice: Notice | None) -> None:
+        """Tell who waits for the lock what for, or no more; under the lock. Raises StoreFailure."""
+        assert self._holds_lock, "announcing needs the lock"
+        with private.opened(self.path.parent, create=True, platform=self._platform) as directory:
+            assert directory is not None
+            if notice is None:
+                directory.forget(self._notice)
+            else:
+                directory.replace(self._notice, notice.to_json())
+
+    def announced(self) -> Notice | None:
+        """What whoever holds the lock is waiting for, or has waited for the last time."""
+        try:
+            raw = self._content(self._notice)
+            return None if raw is None else Notice.from_json(raw)
+        except (StoreFailure, ValueError):
+            return None
 
     @asynccontextmanager
     async def locked(self) -> AsyncIterator[None]:
@@ -146,6 +176,9 @@ class Entry:
         async with self._lock():
             self._holds_lock = True
             try:
+                notice = self.announced()
+                if notice is not None and notice.in_vain_at is None:
+                    self.announce(None)  # by a process that was killed
                 yield
             finally:
                 self._holds_lock = False
@@ -154,12 +187,16 @@ class Entry:
     def _aside(self) -> str:
         return f"{self.path.name}.damaged"
 
+    @property
+    def _notice(self) -> str:
+        return f"{self.path.stem}.notice"
+
     def _lock(self) -> Lock:
         return Lock(self.path.parent, f"{self.path.stem}.lock", self._platform)
 
-    def _content(self) -> bytes | None:
+    def _content(self, name: str) -> bytes | None:
         with private.opened(self.path.parent, create=False, platform=self._platform) as directory:
-            return None if directory is None else directory.read(self.path.name)
+            return None if directory is None else directory.read(name)
 
     def _understood(self, raw: bytes) -> Record:
         _refuse_newer(raw, self.path)

@@ -90,6 +90,7 @@ def granted(oauth: OAuth, answer: Mapping[str, Any], asked: Tokens, purpose: str
         # An ID token says itself how long it lasts; `expires_in` speaks of the access token.
         expires_at=(expiry_of(id_token) if id_token else None) or expires_at,
         scope=answers.text(answer, "scope") or asked.scope or asked.requested_scope,
+        grant=oauth.grant,
     )
 
 

@@ -57,7 +57,8 @@ async def _logout(config: Config, entry: Entry, store: Store, revoke: Revoke) ->
         for secret in record.secrets():
             log.protect(secret)
     if record is None or record.tokens is None:
-        return f"nobody was signed in at {url}{_others(config, store)}"
+        forgotten = "; what was kept, a registration, is forgotten" if record else ""
+        return f"nobody was signed in at {url}{_others(config, store)}{forgotten}"
     if record.tokens.revocation_endpoint is None:
         return f"signed out of {url}; its authorization server revokes no tokens, they expire"
     try:

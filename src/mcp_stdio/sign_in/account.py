@@ -52,6 +52,8 @@ class Account:
         )
         if tokens is None:
             return account
+        # A client by itself asks again, for which it needs no refresh token.
+        is_renewable = tokens.refresh_token is not None or tokens.grant == "client-credentials"
         scope = None if tokens.scope is None else quote(tokens.scope, MAX_SCOPES)
         return cls(
             url=account.url,
@@ -61,7 +63,7 @@ class Account:
             issuer=quote(tokens.issuer),
             scopes=None if scope is None else tuple(scope.split()),
             expires_at=tokens.expires_at,
-            is_renewable=tokens.refresh_token is not None,
+            is_renewable=is_renewable,
         )
 
 

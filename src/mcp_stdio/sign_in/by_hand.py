@@ -9,8 +9,11 @@ entry it is given.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from math import inf
 
 import trio
 
@@ -23,12 +26,14 @@ from mcp_stdio.http.client import open_client
 from mcp_stdio.http.url import Url
 from mcp_stdio.oauth import challenge as challenges
 from mcp_stdio.oauth import login, redirect
+from mcp_stdio.oauth.announcing import Announcing
 from mcp_stdio.oauth.challenge import Challenge
 from mcp_stdio.oauth.commands import Flow
 from mcp_stdio.oauth.fetch import Fetcher
-from mcp_stdio.oauth.performer import Paste, Performer, T
-from mcp_stdio.oauth.record import Record
+from mcp_stdio.oauth.performer import Paste, Performer, Show, T
+from mcp_stdio.oauth.record import Record, Tokens
 from mcp_stdio.oauth.store import Entry
+from mcp_stdio.sign_in.account import in_words
 from mcp_stdio.stdio import Input
 from mcp_stdio.upstream.refusal import refusal
 
@@ -46,28 +51,59 @@ async def obtain(config: Config, entry: Entry) -> Record:
     """Sign in, and keep what came of it in the entry. Raises RelayError."""
     assert config.oauth is not None
     challenge = await asked(config)
-    async with locked(entry):
-        flow = login.sign_in(config.oauth, entry.server_url, challenge, entry.known())
+    async with locked(entry) as others:
+        known = entry.known()
+        if _is_done(config.oauth, known, others):
+            return known
+        flow = login.sign_in(config.oauth, entry.server_url, challenge, known)
         paste = _paste if sys.stdin.isatty() else None
-        record = await _perform(config, flow, keep=entry.write, paste=paste)
-        entry.write(record)
+        with Announcing(entry, _Narrator(may_paste=paste is not None)) as show:
+            record = await _perform(config, flow, keep=entry.write, show=show, paste=paste)
+            entry.write(record)
         return record
 
 
+def _is_done(oauth: OAuth, known: Record, others: Others) -> bool:
+    """Whether the page of another process, which was shown here, has brought what is wanted."""
+    if known.tokens is None or known.tokens == others.tokens or not others.pages:
+        return False
+    return oauth.scope is None or oauth.scope == known.tokens.requested_scope
+
+
+@dataclass
+class Others:
+    """What other processes were seen to do: `pages` that they show, and `tokens` kept before."""
+
+    tokens: Tokens | None
+    pages: set[str] = field(default_factory=set)
+
+
 @asynccontextmanager
-async def locked(entry: Entry) -> AsyncIterator[None]:
-    """The entry's lock; says so when another process has it for long."""
-
-    async def say() -> None:
-        await trio.sleep(SILENCE)
-        _tell("another mcp-stdio process is signing in there; waiting for it")
-
+async def locked(entry: Entry) -> AsyncIterator[Others]:
+    """The entry's lock; tells what it is waited for when another process has it for long."""
+    others = Others(entry.known().tokens)
     async with AsyncExitStack() as stack:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(say)
+            nursery.start_soon(_tell_of, others, entry)
             await stack.enter_async_context(entry.locked())
             nursery.cancel_scope.cancel()
-        yield
+        yield others
+
+
+async def _tell_of(others: Others, entry: Entry) -> None:
+    await trio.sleep(SILENCE)
+    if entry.announced() is None:
+        _tell("another mcp-stdio process is at this sign-in; waiting for it")
+    while True:
+        notice = entry.announced()
+        if notice is not None and notice.in_vain_at is None and notice.url not in others.pages:
+            others.pages.add(notice.url)
+            _tell(
+                f"another mcp-stdio process ({notice.pid}) asks somebody to sign in there, since "
+                f"{in_words(time.time() - notice.since)}, at this page:\n\n    {notice.url}\n\n"
+                "waiting until somebody has, or that process ends"
+            )
+        await trio.sleep(SILENCE)
 
 
 async def revoke(config: Config, record: Record) -> None:
@@ -76,7 +112,8 @@ async def revoke(config: Config, record: Record) -> None:
     Raises RelayError.
     """
     oauth = config.oauth or OAuth()
-    await _perform(config, login.revoke(oauth, record), keep=_nowhere)
+    flow = login.revoke(oauth, record)
+    await _perform(config, flow, keep=_nowhere, show=_Narrator(may_paste=False), within=inf)
 
 
 async def asked(config: Config) -> Challenge | None:
@@ -132,7 +169,9 @@ async def _perform(
     flow: Flow[T],
     *,
     keep: Callable[[Record], None],
+    show: Show,
     paste: Paste | None = None,
+    within: float | None = None,
 ) -> T:
     fetcher = Fetcher(config)
     try:
@@ -140,10 +179,10 @@ async def _perform(
             config.oauth or OAuth(),
             fetch=fetcher.fetch,
             keep=keep,
-            show=_Narrator(may_paste=paste is not None),
+            show=show,
             paste=paste,
         )
-        return await performer.perform(flow)
+        return await performer.perform(flow, within=within)
     finally:
         with trio.CancelScope(shield=True):
             await fetcher.aclose()
