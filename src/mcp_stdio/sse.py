@@ -8,12 +8,17 @@ empty is no message (T-40c, the priming event). Refuses to know JSON, connection
 from __future__ import annotations
 
 from dataclasses import dataclass
+from io import BytesIO
 
 from mcp_stdio.errors import TooLarge
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _MESSAGE = b"event: message\n"
 _DATA = b"data: "
+
+_LONG = 32 * 1024
+"""Bytes of an unfinished line of data from which its value is gathered by itself: then it is copied
+once, and takes the memory of one."""
 
 _RETRY_DIGITS = 12
 """Milliseconds of more digits than these (thirty years) are no advice any more."""
@@ -42,6 +47,7 @@ class Decoder:
         self.retry: int | None = None
         self._max_size = max_size
         self._line = bytearray()
+        self._long: BytesIO | None = None  # the value of a long line of data, instead of `_line`
         self._ended_with_cr = False
         self._is_first = True
         # The event being read. Its id takes effect with its blank line only.
@@ -56,6 +62,8 @@ class Decoder:
         Raises TooLarge when a line or the data of one event exceeds the limit; the decoder is of no
         use after that.
         """
+        if self._long is not None:
+            chunk = self._after_long_line(self._long, chunk)
         text = self._whole_lines(chunk)
         *blocks, rest = text.split(b"\n\n")
         events: list[Event] = []
@@ -89,6 +97,8 @@ class Decoder:
         if end == 0:
             self._line += chunk
             self._check(len(self._line) - len(_DATA))
+            if len(self._line) >= _LONG:
+                self._begin_long_line()
             return b""
         text = chunk[:end]
         if self._line:
@@ -99,6 +109,33 @@ class Decoder:
             self._is_first = False
             text = text.removeprefix(BYTE_ORDER_MARK)
         return text
+
+    def _begin_long_line(self) -> None:
+        """Gather the unfinished line otherwise, if it is one of data."""
+        if self._is_first and self._line.startswith(BYTE_ORDER_MARK):
+            del self._line[: len(BYTE_ORDER_MARK)]
+        self._is_first = False
+        name = next((name for name in (_DATA, b"data:") if self._line.startswith(name)), None)
+        if name is not None:
+            self._is_begun = True
+            self._long = BytesIO()
+            self._long.write(memoryview(self._line)[len(name) :])
+            self._line = bytearray()
+
+    def _after_long_line(self, line: BytesIO, chunk: bytes) -> bytes:
+        """Take the rest of the line; returns what follows it in `chunk`, `b""` if it goes on."""
+        end = chunk.find(b"\n")
+        carriage_return = chunk.find(b"\r", 0, None if end < 0 else end)
+        if carriage_return >= 0:
+            end = carriage_return
+        line.write(chunk if end < 0 else memoryview(chunk)[:end])
+        self._check(line.tell())
+        if end < 0:
+            return b""
+        self._long = None
+        self._add_data(line.getvalue())
+        self._ended_with_cr = chunk[end] == ord("\r")
+        return chunk[end + 1 :]
 
     def _read(self, lines: bytes, events: list[Event]) -> None:
         for line in lines.split(b"\n"):
@@ -126,7 +163,8 @@ class Decoder:
         else:
             if isinstance(self._data, bytes):
                 self._data = bytearray(self._data)
-            self._data += b"\n" + value
+            self._data += b"\n"
+            self._data += value
         self._check(len(self._data))
 
     def _dispatch(self, events: list[Event]) -> None:

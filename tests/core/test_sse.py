@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import tracemalloc
 
 import pytest
 from hypothesis import example, given
@@ -225,6 +227,59 @@ def test_any_stream_reads_as_the_standard_says(parts: list[bytes], cuts: list[in
     assert decode(*chunks)[0] == reference(stream)
 
 
+LONG = b"x" * 40_000  # more than a line is kept for
+
+long_snippets = snippets | st.sampled_from([LONG, b"data: " + LONG, b"data:" + LONG, b": " + LONG])
+
+
+@given(
+    st.lists(long_snippets, max_size=10),
+    st.lists(st.integers(0, 10) | st.integers(0, 40_020), max_size=12),
+)
+@example([b"data: " + LONG, b"\r", b"\n\r", b"\ndata: y\n\n"], [40_000, 6, 1, 1, 1])
+@example([b"\xef\xbb\xbf", b"data:" + LONG, b"\ndata: ", LONG, b"\n\n"], [40_003, 5, 3, 40_000])
+@example([b"id: 1\nevent: message\ndata: ", LONG, LONG, b"\nid: 2\n\n"], [20_000] * 5)
+@example([b"data: " + LONG, b"\rdata: y\n\n"], [40_001, 5])
+@example([b"data: " + LONG, b"\r", b"\ndata: y\n\n"], [40_000, 6, 1])
+def test_long_lines_read_as_the_standard_says(parts: list[bytes], sizes: list[int]) -> None:
+    stream = b"".join(parts)
+    ends = [min(end, len(stream)) for end in itertools.accumulate(sizes)]
+    chunks = [stream[a:b] for a, b in zip([0, *ends], [*ends, len(stream)], strict=True)]
+    assert decode(*chunks, limit=1_000_000)[0] == reference(stream)
+
+
+@pytest.mark.parametrize("prefix", [b"", b"\xef\xbb\xbf", b"event: message\n", b"data: y\n"])
+@pytest.mark.parametrize("name", [b"data: ", b"data:"])
+@pytest.mark.parametrize("size", [1000, 30_000, 40_000])
+def test_the_limit_is_on_the_data_of_a_long_event_too(
+    prefix: bytes, name: bytes, size: int
+) -> None:
+    begun = len(b"y\n") if prefix == b"data: y\n" else 0
+    for limit in (100_000 + begun, 99_999 + begun):
+        stream = prefix + name + b"x" * 100_000 + b"\n\n"
+        chunks = [stream[at : at + size] for at in range(0, len(stream), size)]
+        if limit == 100_000 + begun:
+            assert decode(*chunks, limit=limit)[0] == reference(stream)
+        else:
+            with pytest.raises(TooLarge):
+                decode(*chunks, limit=limit)
+
+
+def test_a_long_event_is_kept_once() -> None:
+    text = b"x" * 65536
+    decoder = Decoder(20_000_000)
+    tracemalloc.start()
+    try:
+        decoder.feed(b"event: message\ndata: ")
+        for _ in range(160):
+            decoder.feed(text)
+        (event,) = decoder.feed(b"\n\n")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.2 * len(event.data)
+
+
 def test_many_small_events_in_one_chunk() -> None:
     one = b'event: message\ndata: {"jsonrpc":"2.0"}\n\n'
     assert decode(one * 20_000)[0] == [message(b'{"jsonrpc":"2.0"}')] * 20_000
@@ -264,6 +319,8 @@ def test_the_limit_counts_all_lines_of_an_event(line: bytes) -> None:
 def test_a_line_without_end_is_bounded(start: bytes) -> None:
     with pytest.raises(TooLarge):
         decode(start, *[b"x" * 100] * 20, limit=1000)
+    with pytest.raises(TooLarge):
+        decode(start, *[b"x" * 20_000] * 6, limit=100_000)
 
 
 def test_comments_without_blank_lines_add_up_to_nothing() -> None:
