@@ -109,6 +109,21 @@ async def test_a_cancelled_writer_has_written_nothing_or_the_whole_line(pipe: Pi
     assert received == MORE_THAN_A_PIPE_HOLDS + b"\n"
 
 
+async def test_a_cancelled_writer_of_a_long_line_writes_its_newline_too(pipe: Pipe) -> None:
+    """P6: the newline is part of the line, also where the pipe was full just before it."""
+    for size in (65_536, 2 * 65_536):
+        with trio.fail_after(30):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(pipe.output.write_line, b"x" * size)
+                await trio.sleep(0.02)
+                nursery.cancel_scope.cancel()
+                with trio.fail_after(10, shield=True):
+                    received = await pipe.read()
+                    while not received.endswith(b"\n"):
+                        received += await pipe.read()
+        assert received == b"x" * size + b"\n"
+
+
 async def test_a_writer_waiting_for_its_first_byte_can_be_cancelled(pipe: Pipe, way: str) -> None:
     if way == "threads":
         pytest.skip("a thread that waits to write cannot be told to leave it")

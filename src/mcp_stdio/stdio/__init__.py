@@ -28,6 +28,10 @@ from mcp_stdio.stdio.threads import ThreadReader, ThreadWriter
 _log = logging.getLogger(__name__)
 
 
+_LARGE = 64 * 1024
+"""Bytes of a line that is not copied only to have its newline in the same write."""
+
+
 class Reader(Protocol):
     """A way to read a descriptor."""
 
@@ -118,21 +122,27 @@ class Output:
 
     async def write_line(self, raw: bytes) -> None:
         """Write `raw` and a newline. Raises OutputClosed."""
-        await self.write(raw + b"\n")
+        if len(raw) < _LARGE:
+            await self.write(raw + b"\n")
+        else:
+            await self.write(raw, b"\n")
 
-    async def write(self, data: bytes) -> None:
-        """Write all of `data`, whole lines, as one. Raises OutputClosed."""
+    async def write(self, *parts: bytes) -> None:
+        """Write all parts, together whole lines, as one. Raises OutputClosed."""
         writer = self._writer
         if self._is_closed or writer is None or trio.current_time() >= self._deadline:
             raise OutputClosed
         await trio.lowlevel.checkpoint_if_cancelled()
-        rest = memoryview(data)
+        is_begun = False
         try:
-            while rest:
-                count = writer.write(rest)
-                if count == 0:
-                    count = await self._push(writer, rest, is_begun=len(rest) < len(data))
-                rest = rest[count:]
+            for part in parts:
+                rest = memoryview(part)
+                while rest:
+                    count = writer.write(rest)
+                    if count == 0:
+                        count = await self._push(writer, rest, is_begun=is_begun)
+                    is_begun = is_begun or count > 0
+                    rest = rest[count:]
         except OSError as exc:
             self._is_closed = True
             if exc.errno not in (errno.EPIPE, errno.EBADF, errno.ECONNRESET):
