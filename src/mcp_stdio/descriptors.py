@@ -1,10 +1,10 @@
 """Descriptors 0, 1 and 2 as the operating system hands them over: kept occupied, written politely.
 
 They are shared with other processes, so their modes are never changed: `O_NONBLOCK` belongs to the
-open file description, and setting it would break whoever else holds one. An `Outlet` instead asks
-first and writes no more than is certain to be taken at once; where nobody can be asked, a thread
-does the waiting. Imports neither trio nor logging, so that the command line can start here; knows
-nothing of lines.
+open file description, and setting it would break whoever else holds one. An `Outlet` instead has a
+description of its own, or asks first and writes no more than is certain to be taken at once; where
+nobody can be asked, a thread does the waiting. Imports neither trio nor logging, so that the
+command line can start here; knows nothing of lines.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ THREADS = "MCP_STDIO_THREADS"
 
 PIPE_BUF: int = getattr(select, "PIPE_BUF", 512)
 """Bytes that a pipe which polls as writable takes without blocking (Python `select.PIPE_BUF`)."""
+
+OPEN_FILES = "/proc/self/fd"
+"""Where Linux lets a pipe be opened once more; the like of it elsewhere only duplicates."""
 
 MAX_QUEUED = 128 * 1024
 """Bytes that wait for a standard error which is not read: more than the longest record of a log."""
@@ -83,11 +86,13 @@ def outlet(fd: int) -> Outlet:
         if stat.S_ISSOCK(mode):
             return _Socket(fd)
         if stat.S_ISFIFO(mode):
+            # It may belong to another user, as after `su`, or there may be no `/proc`.
+            with suppress(OSError):
+                return _Reopened(f"{OPEN_FILES}/{fd}")
             return _Pipe(fd)
         if os.isatty(fd):
-            # A terminal may belong to another user, as after `su`.
             with suppress(OSError):
-                return _Terminal(fd)
+                return _Reopened(os.ttyname(fd))
     return _Direct(fd)
 
 
@@ -165,7 +170,32 @@ def _threaded_standard_error() -> _Threaded:
 
 if sys.platform != "win32":
 
+    class _Reopened:
+        """A description of our own, which may be non-blocking: a write takes all there is room for.
+
+        Without it a pipe of 64 KiB is filled by 32 system calls, and a terminal, which polls as
+        writable with less room than `PIPE_BUF`, could block. Until it is closed, the reader of the
+        pipe does not see the end.
+        """
+
+        def __init__(self, path: str) -> None:
+            self._fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+
+        def write(self, data: bytes | memoryview) -> int:
+            try:
+                return os.write(self._fd, data)
+            except BlockingIOError:
+                return 0
+
+        def fileno(self) -> int:
+            return self._fd
+
+        def close(self) -> None:
+            os.close(self._fd)
+
     class _Pipe:
+        """Asks before each write, which then is small enough to fit."""
+
         def __init__(self, fd: int) -> None:
             self._fd = fd
             self._poll = select.poll()
@@ -207,24 +237,3 @@ if sys.platform != "win32":
 
         def close(self) -> None:
             pass
-
-    class _Terminal:
-        """A terminal polls as writable with less room than `PIPE_BUF`.
-
-        Opened once more it has a description of our own, which may be non-blocking.
-        """
-
-        def __init__(self, fd: int) -> None:
-            self._fd = os.open(os.ttyname(fd), os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
-
-        def write(self, data: bytes | memoryview) -> int:
-            try:
-                return os.write(self._fd, data)
-            except BlockingIOError:
-                return 0
-
-        def fileno(self) -> int:
-            return self._fd
-
-        def close(self) -> None:
-            os.close(self._fd)

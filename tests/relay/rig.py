@@ -134,9 +134,10 @@ class Rig:
         self._stdout = trio.lowlevel.FdStream(from_relay)
         self._buffer = bytearray()
         self._over = trio.Event()
+        self._output = Output(self._relay_out)
         self._relay = Relay(
             Input(self._relay_in, max_size),
-            Output(self._relay_out),
+            self._output,
             lane,
             open_upstream,
             drain_timeout=drain_timeout,
@@ -148,6 +149,7 @@ class Rig:
             await self._relay.run()
         finally:
             os.close(self._relay_in)
+            self._output.close()
             os.close(self._relay_out)
             self._over.set()
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from mcp_stdio.descriptors import PIPE_BUF, outlet
+from mcp_stdio import descriptors
+from mcp_stdio.descriptors import OPEN_FILES, PIPE_BUF, outlet
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="descriptors of POSIX")
 
@@ -63,15 +64,28 @@ def test_closed_standard_descriptors_are_occupied(
     assert path.read_text() == repr(found)
 
 
+@pytest.fixture(params=["reopened", "asked"])
+def most(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Runs the test once for each way with pipes; the most that one write takes."""
+    if request.param == "asked":
+        monkeypatch.setattr(descriptors, "OPEN_FILES", "/nowhere")
+        return PIPE_BUF
+    if not Path(OPEN_FILES).exists():
+        pytest.skip("no pipe can be opened once more here")
+    return 1 << 20
+
+
 @posix
-def test_a_pipe_takes_what_fits_and_then_nothing() -> None:
+def test_a_pipe_takes_what_fits_and_then_nothing(most: int) -> None:
     reader, writer = os.pipe()
     out = outlet(writer)
     data = bytes(range(256)) * 1000
-    written = 0
-    while count := out.write(data[written:]):
-        assert count <= PIPE_BUF
-        written += count
+    counts: list[int] = []
+    while count := out.write(data[sum(counts) :]):
+        counts.append(count)
+    assert min(PIPE_BUF, most) <= max(counts) <= most
+    assert (len(counts) == 1) == (most > PIPE_BUF)
+    written = sum(counts)
     assert out.write(b"x") == 0
     assert os.get_blocking(writer)
     received = b""
@@ -83,18 +97,63 @@ def test_a_pipe_takes_what_fits_and_then_nothing() -> None:
     with pytest.raises(BrokenPipeError):
         out.write(b"x")
     os.close(writer)
+    out.close()
     with pytest.raises(OSError, match="Bad file"):
         out.write(b"x")
 
 
 @posix
-def test_a_pipe_that_someone_made_non_blocking_is_merely_full() -> None:
+def test_a_pipe_ends_when_its_outlet_is_closed_as_well(most: int) -> None:
+    reader, writer = os.pipe()
+    out = outlet(writer)
+    assert out.write(b"x") == 1
+    os.close(writer)
+    out.close()
+    assert os.read(reader, 10) == b"x"
+    assert os.read(reader, 10) == b""
+    os.close(reader)
+
+
+@posix
+def test_what_is_opened_for_a_pipe_is_not_inherited(most: int) -> None:
+    reader, writer = os.pipe()
+    out = outlet(writer)
+    assert not os.get_inheritable(out.fileno())
+    for fd in (reader, writer):
+        os.close(fd)
+    out.close()
+
+
+@posix
+def test_a_named_pipe(tmp_path: Path, most: int) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    writer = os.open(path, os.O_WRONLY)
+    out = outlet(writer)
+    assert out.write(b"x") == 1
+    assert os.read(reader, 10) == b"x"
+    assert os.get_blocking(writer)
+    os.close(reader)
+    with pytest.raises(BrokenPipeError):
+        out.write(b"x")
+    out.close()
+    out = outlet(writer)  # without a reader it cannot be opened once more
+    with pytest.raises(BrokenPipeError):
+        out.write(b"x")
+    out.close()
+    os.close(writer)
+
+
+@posix
+def test_a_pipe_that_someone_made_non_blocking_is_merely_full(most: int) -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     out = outlet(writer)
     while out.write(b"x" * PIPE_BUF):
         pass
     assert out.write(b"x") == 0
+    out.close()
     os.close(reader)
     os.close(writer)
 

@@ -47,6 +47,7 @@ class Pipe:
         """Close the end that is written to."""
         if not self._is_ended:
             self._is_ended = True
+            self.output.close()
             os.close(self.writer)
 
     def close(self) -> None:

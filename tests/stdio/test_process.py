@@ -8,7 +8,10 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.usefixtures("way")
+pytestmark = [
+    pytest.mark.usefixtures("way"),
+    pytest.mark.parametrize("way", ["loop", "threads"], indirect=True),
+]
 
 IMPORTS = """
 from mcp_stdio.descriptors import occupy_standard_descriptors

@@ -56,6 +56,10 @@ class Writer(Protocol):
         """Wait for room and write; may return 0 to be asked again. Raises OSError."""
         ...
 
+    def close(self) -> None:
+        """Release what was opened for it; the descriptor itself stays open."""
+        ...
+
 
 class Input:
     """The lines read from a descriptor, as an async iterator that ends at the end of input.
@@ -157,6 +161,13 @@ class Output:
         # Only the deadline cancels this scope.
         self._is_closed = True
         raise OutputClosed
+
+    def close(self) -> None:
+        """Write no more and release what was opened for it; the descriptor itself stays open."""
+        self._is_closed = True
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
 
     def finish_by(self, deadline: float) -> None:
         """Write nothing after `deadline` (trio's clock), even if a line is left unfinished."""

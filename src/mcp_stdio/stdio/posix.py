@@ -64,3 +64,7 @@ class OutletWriter:
         """Wait for room; writes nothing itself. Raises OSError."""
         await trio.lowlevel.wait_writable(self._outlet.fileno())
         return 0
+
+    def close(self) -> None:
+        """Release what was opened for it; the descriptor itself stays open."""
+        self._outlet.close()

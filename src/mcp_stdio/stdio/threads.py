@@ -61,6 +61,9 @@ class ThreadWriter:
             # So says Windows of most pipes whose reader has gone.
             raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from exc
 
+    def close(self) -> None:
+        """Nothing: nothing was opened for it."""
+
 
 def _set_binary(fd: int) -> None:
     if sys.platform == "win32":
