@@ -11,14 +11,14 @@ import itertools
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from mcp_stdio import splice
 from mcp_stdio.errors import RelayError, SignInPending, TooDeep
+from mcp_stdio.outline import outline
 from mcp_stdio.redaction import redact
-from mcp_stdio.splice import PATIENT_DECODER, STRICT_DECODER
+from mcp_stdio.splice import PATIENT_DECODER, STRICT_DECODER, scan
 
 Id = str | int
 
@@ -27,6 +27,9 @@ INVALID_REQUEST = -32600
 METHOD_NOT_FOUND = -32601
 INVALID_PARAMS = -32602
 INTERNAL_ERROR = -32603
+
+LARGE = 1024 * 1024
+"""Bytes of a message that is read for its outline only; a smaller one is parsed as quickly."""
 
 
 class Kind(Enum):
@@ -50,15 +53,31 @@ class NotAMessage(Exception):
         self.id = id
 
 
-@dataclass(frozen=True, slots=True)
 class Message:
-    """One JSON-RPC message. `id` is None for notifications and for answers to nobody."""
+    """One JSON-RPC message. `id` is None for notifications and for answers to nobody.
 
-    raw: bytes
-    kind: Kind
-    id: Id | None
-    method: str
-    body: Mapping[str, Any]
+    Nothing of it is ever written to.
+    """
+
+    __slots__ = ("_is_outline", "_members", "id", "kind", "method", "raw")
+
+    def __init__(
+        self,
+        raw: bytes,
+        kind: Kind,
+        id: Id | None,
+        method: str,
+        members: Mapping[str, Any],
+        is_outline: bool,
+    ) -> None:
+        # No frozen dataclass: that would take twice the time, and streams bring hundreds of
+        # thousands.
+        self.raw = raw
+        self.kind = kind
+        self.id = id
+        self.method = method
+        self._members = members
+        self._is_outline = is_outline
 
     @property
     def is_request(self) -> bool:
@@ -71,22 +90,36 @@ class Message:
         return self.kind is Kind.RESPONSE
 
     @property
+    def body(self) -> Mapping[str, Any]:
+        """All of the message, parsed. Raises TooDeep."""
+        if self._is_outline:
+            try:
+                self._members = _load(self.raw)
+            except NotAMessage:  # what was parsed before, with fewer calls around
+                raise TooDeep from None
+            self._is_outline = False
+        return self._members
+
+    @property
     def params(self) -> Mapping[str, Any]:
         """The `params` object, empty when it is absent or of another type."""
-        params = self.body.get("params")
-        return params if isinstance(params, dict) else {}
+        return self._object("params") or {}
 
     @property
     def result(self) -> Mapping[str, Any]:
         """The `result` object, empty when it is absent or of another type."""
-        result = self.body.get("result")
-        return result if isinstance(result, dict) else {}
+        return self._object("result") or {}
 
     @property
     def error(self) -> Mapping[str, Any] | None:
         """The `error` object of an error response, otherwise None."""
-        error = self.body.get("error")
-        return error if isinstance(error, dict) else None
+        return self._object("error")
+
+    def _object(self, name: str) -> dict[str, Any] | None:
+        value = self._members.get(name)
+        if not isinstance(value, dict):
+            return None
+        return self.body[name] if self._is_outline else value
 
     def __str__(self) -> str:
         """What the log may say of it: never what is in it (S-2)."""
@@ -118,6 +151,10 @@ def same_id(one: Id | None, other: Id | None) -> bool:
 
 def parse(raw: bytes) -> Message:
     """Read one message. Raises NotAMessage, `is_batch` arrays included."""
+    members = outline(raw) if len(raw) >= LARGE else None
+    # A long id or method would be empty as well.
+    if members is not None and members.get("id") != "" and members.get("method") != "":
+        return _message(_one_line(raw), members, is_outline=True)
     value = _load(raw)
     return _message(_one_line(raw), value)
 
@@ -127,7 +164,7 @@ def parse_many(raw: bytes) -> list[Message]:
 
     An element that is none spoils no other. Raises NotAMessage when there is no message at all.
     """
-    if not is_batch(raw):
+    if raw.startswith(b"{") or not is_batch(raw):
         return [parse(raw)]
     messages: list[Message] = []
     for element in split(raw):
@@ -213,6 +250,12 @@ def _load(raw: bytes) -> Any:
     except UnicodeDecodeError as exc:
         raise NotAMessage(PARSE_ERROR, f"not valid UTF-8 at byte {exc.start}") from None
     try:
+        value, end = scan(text, 0)
+        if end == len(text) or not text[end:].strip(splice.SPACE):
+            return value
+    except (StopIteration, ValueError, RecursionError):
+        pass  # this was the shortest way; the others know what is wrong
+    try:
         return STRICT_DECODER.decode(text)
     except json.JSONDecodeError as exc:
         raise NotAMessage(PARSE_ERROR, f"not valid JSON: {exc.msg} at {exc.pos}") from None
@@ -228,11 +271,22 @@ def _load(raw: bytes) -> Any:
         raise NotAMessage(PARSE_ERROR, f"not valid JSON: {exc}") from None
 
 
-def _message(raw: bytes, value: Any) -> Message:
+def _message(raw: bytes, value: Any, *, is_outline: bool = False) -> Message:
     if not isinstance(value, dict):
         raise NotAMessage(INVALID_REQUEST, "not a JSON-RPC object")
-    if "method" in value or not ("result" in value or "error" in value):
-        return _request_or_notification(raw, value)
+    id, method = value.get("id"), value.get("method")
+    if method is None and "method" not in value and ("result" in value or "error" in value):
+        _check_response(value)
+        return Message(raw, Kind.RESPONSE, id, "", value, is_outline)
+    if value.get("jsonrpc") == "2.0" and isinstance(method, str):
+        if "id" not in value:
+            return Message(raw, Kind.NOTIFICATION, None, method, value, is_outline)
+        if _is_id(id):
+            return Message(raw, Kind.REQUEST, id, method, value, is_outline)
+    raise _no_request(value)
+
+
+def _check_response(value: dict[str, Any]) -> None:
     # What answers a request of the other side is never answered itself, least of all under its
     # id: that belongs to the other side, and may well be one of ours as well.
     if value.get("jsonrpc") != "2.0":
@@ -246,22 +300,19 @@ def _message(raw: bytes, value: Any) -> Message:
         raise NotAMessage(INVALID_REQUEST, "neither a request, a notification nor a response")
     if id is not None and not _is_id(id):
         raise NotAMessage(INVALID_REQUEST, "`id` is neither a string nor an integer")
-    return Message(raw, Kind.RESPONSE, id, "", value)
 
 
-def _request_or_notification(raw: bytes, value: dict[str, Any]) -> Message:
+def _no_request(value: dict[str, Any]) -> NotAMessage:
+    """What keeps a value from being a request or a notification."""
     id, method = value.get("id"), value.get("method")
     known_id = id if _is_id(id) else None
     if value.get("jsonrpc") != "2.0":
-        raise NotAMessage(INVALID_REQUEST, '`jsonrpc` is not "2.0"', known_id)
-    if not isinstance(method, str):
+        text = '`jsonrpc` is not "2.0"'
+    elif isinstance(method, str):
+        text = "`id` is neither a string nor an integer"
+    else:
         text = "`method` is not a string" if "method" in value else "no method, result or error"
-        raise NotAMessage(INVALID_REQUEST, text, known_id)
-    if "id" not in value:
-        return Message(raw, Kind.NOTIFICATION, None, method, value)
-    if known_id is None:
-        raise NotAMessage(INVALID_REQUEST, "`id` is neither a string nor an integer")
-    return Message(raw, Kind.REQUEST, id, method, value)
+    return NotAMessage(INVALID_REQUEST, text, known_id)
 
 
 def _is_id(id: object) -> bool:
@@ -271,7 +322,7 @@ def _is_id(id: object) -> bool:
 def _one_line(raw: bytes) -> bytes:
     # Line breaks are legal in JSON only between tokens, where a space means the same (S-1).
     if b"\n" in raw or b"\r" in raw:
-        return raw.replace(b"\r", b" ").replace(b"\n", b" ").strip()
+        return raw.strip().replace(b"\r", b" ").replace(b"\n", b" ")
     return raw
 
 

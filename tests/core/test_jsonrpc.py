@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -314,3 +315,65 @@ def test_a_null_result_is_a_result() -> None:
 def test_a_bad_element_spoils_no_other() -> None:
     messages = jsonrpc.parse_many(b'[{"method":"x","id":null},' + REQUEST + b",17]")
     assert [message.raw for message in messages] == [REQUEST]
+
+
+MUCH = "x" * jsonrpc.LARGE
+
+
+@pytest.mark.parametrize("id", ["1", '"a"', '""', "null", f'"{MUCH}"', "1.0"])
+@pytest.mark.parametrize("method", ['"m"', '""', f'"{MUCH}"', "1", "null", None])
+@pytest.mark.parametrize("version", ['"2.0"', f'"{MUCH}"'])
+@pytest.mark.parametrize(
+    "rest",
+    [
+        f'"params":{{"name":"x","data":"{MUCH}"}}',
+        f'"result":{{"content":[{{"type":"text","text":"{MUCH}"}}]}}',
+        f'"error":{{"code":1,"message":"{MUCH}"}}',
+        f'"error":"{MUCH}"',
+        f'"result":"{MUCH}","error":null',
+        f'"result":"{MUCH}","error":{{}}',
+    ],
+)
+def test_a_large_message_is_what_a_small_one_would_be(
+    id: str, method: str | None, version: str, rest: str
+) -> None:
+    members = [f'"jsonrpc":{version}', f'"id":{id}', rest]
+    if method is not None:
+        members.append(f'"method":{method}')
+    raw = f"{{{','.join(members)}}}".encode()
+
+    def seen(raw: bytes) -> tuple[object, ...]:
+        try:
+            message = parse(raw)
+        except NotAMessage as exc:
+            return exc.code, str(exc), exc.id
+        views = message.params, message.result, message.error, message.body
+        return message.kind, message.id, message.method, *views
+
+    small = seen(raw.replace(MUCH.encode(), b"much"))
+    assert repr(seen(raw)).replace(MUCH, "much") == repr(small)
+
+
+@pytest.mark.parametrize("fault", [b"\n", b'"', b"\\", b"\xff", b'"},}'])
+def test_a_large_message_that_is_no_json_is_refused_for_the_same_reason(fault: bytes) -> None:
+    begun = b'{"jsonrpc":"2.0","id":1,"result":{"x":"'
+    reasons = set()
+    for size in (0, jsonrpc.LARGE):
+        with pytest.raises(NotAMessage, match="not valid") as refused:
+            parse(begun + b"x" * size + fault)
+        reason, _, position = str(refused.value).rpartition(" ")
+        reasons.add(reason)
+        assert -1 <= int(position) - len(begun) <= size + len(fault)
+    assert len(reasons) == 1
+
+
+def test_a_large_message_that_is_passed_on_is_kept_once() -> None:
+    raw = b'{"jsonrpc":"2.0","id":1,"result":{"x":"' + b"x" * 10_000_000 + b'"}}\n'
+    tracemalloc.start()
+    try:
+        message = parse(raw)
+        assert (message.params, message.error) == ({}, None)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 11_000_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from io import BytesIO
 
 import trio
 
@@ -15,18 +16,16 @@ async def read_body(exchange: Exchange, limit: int, heard: Callable[[], None]) -
 
     Raises TooLarge over `limit` bytes (decompressed), ConnectionLost when the body breaks off.
     """
-    chunks: list[bytes] = []
-    size = 0
+    body = BytesIO()  # gives away what it holds: a large body is copied once
     while chunk := await exchange.receive_some():
         heard()
-        size += len(chunk)
-        if size > limit:
+        body.write(chunk)
+        if body.tell() > limit:
             raise TooLarge(
                 f"the server's answer is larger than {limit} bytes",
                 hint="raise `--max-message-size` if such answers are wanted",
             )
-        chunks.append(chunk)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    return body.getvalue()
 
 
 async def read_beginning(exchange: Exchange, limit: int, seconds: float) -> bytes:

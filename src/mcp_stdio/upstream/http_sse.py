@@ -28,7 +28,7 @@ from mcp_stdio.upstream.link import HeaderList, LinkLost
 from mcp_stdio.upstream.patience import Patience
 from mcp_stdio.upstream.questions import Questions
 from mcp_stdio.upstream.refusal import refusal
-from mcp_stdio.upstream.stream import messages_of
+from mcp_stdio.upstream.stream import messages_in
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +138,7 @@ class HttpSse:
         try:
             while True:
                 events = await stream.read()
-                messages = [message for event in events for message in messages_of(event)]
+                messages = messages_in(events)
                 await connection.take(messages, self._emit)
         except RelayError as exc:
             log.info("the event stream is over: %s", exc)

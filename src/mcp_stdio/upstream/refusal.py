@@ -14,7 +14,7 @@ from mcp_stdio.http import Exchange, Head
 from mcp_stdio.http.body import read_beginning
 from mcp_stdio.jsonrpc import Message, NotAMessage
 from mcp_stdio.spec import EVENT_STREAM
-from mcp_stdio.upstream.stream import messages_of
+from mcp_stdio.upstream.stream import messages_in
 
 ERROR_BODY = 1024 * 1024
 """Bytes of an error response that are read: enough for any JSON-RPC error."""
@@ -101,7 +101,7 @@ def _error_in(body: bytes, head: Head, id: jsonrpc.Id) -> Message | None:
     try:
         if head.media_type == EVENT_STREAM:
             decoder = sse.Decoder(ERROR_BODY)
-            messages = [m for event in decoder.feed(body) for m in messages_of(event)]
+            messages = messages_in(decoder.feed(body))
         else:
             messages = jsonrpc.parse_many(body)
     except (NotAMessage, BadAnswer):

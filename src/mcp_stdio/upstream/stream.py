@@ -43,7 +43,7 @@ class EventStream:
             events = decoder.feed(chunk)
             if events or decoder.last_event_id != (self.last_event_id or ""):
                 self._backoff.reset()
-            if await take([message for event in events for message in messages_of(event)]):
+            if await take(messages_in(events)):
                 return True
             # Only now: what was not taken to its end has to come again.
             self.last_event_id = _header_value(decoder.last_event_id)
@@ -64,15 +64,16 @@ class EventStream:
         return self._backoff.delay(asked=self._retry, jitter=random.random())
 
 
-def messages_of(event: sse.Event) -> list[Message]:
-    """The messages of one event; none for what Streamable HTTP does not define (T-40c, T-40d)."""
-    if event.type != "message" or not event.data:
-        return []
-    try:
-        return jsonrpc.parse_many(event.data)
-    except NotAMessage as exc:
-        log.warning("skipped an event that is no JSON-RPC message: %s", exc)
-        return []
+def messages_in(events: list[sse.Event]) -> list[Message]:
+    """The messages of the events, but for what Streamable HTTP does not define (T-40c, T-40d)."""
+    messages: list[Message] = []
+    for event in events:
+        if event.type == "message":
+            try:
+                messages += jsonrpc.parse_many(event.data)
+            except NotAMessage as exc:
+                log.warning("skipped an event that is no JSON-RPC message: %s", exc)
+    return messages
 
 
 async def _receive(exchange: Exchange) -> bytes:
