@@ -28,6 +28,8 @@ METHOD_NOT_FOUND = -32601
 INVALID_PARAMS = -32602
 INTERNAL_ERROR = -32603
 
+_LF, _CR = b"\n\r"
+
 LARGE = 1024 * 1024
 """Bytes of a message that is read for its outline only; a smaller one is parsed as quickly."""
 
@@ -151,10 +153,11 @@ def same_id(one: Id | None, other: Id | None) -> bool:
 
 def parse(raw: bytes) -> Message:
     """Read one message. Raises NotAMessage, `is_batch` arrays included."""
-    members = outline(raw) if len(raw) >= LARGE else None
-    # A long id or method would be empty as well.
-    if members is not None and members.get("id") != "" and members.get("method") != "":
-        return _message(_one_line(raw), members, is_outline=True)
+    if len(raw) >= LARGE:
+        members = outline(raw)
+        # A long id or method would be empty as well.
+        if members is not None and members.get("id") != "" and members.get("method") != "":
+            return _message(_one_line(raw), members, is_outline=True)
     value = _load(raw)
     return _message(_one_line(raw), value)
 
@@ -321,7 +324,7 @@ def _is_id(id: object) -> bool:
 
 def _one_line(raw: bytes) -> bytes:
     # Line breaks are legal in JSON only between tokens, where a space means the same (S-1).
-    if b"\n" in raw or b"\r" in raw:
+    if _LF in raw or _CR in raw:
         return raw.strip().replace(b"\r", b" ").replace(b"\n", b" ")
     return raw
 

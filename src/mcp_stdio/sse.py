@@ -13,8 +13,9 @@ from io import BytesIO
 from mcp_stdio.errors import TooLarge
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_MESSAGE = b"event: message\n"
 _DATA = b"data: "
+_MESSAGE = b"event: message\n" + _DATA
+_LF = ord("\n")
 
 _LONG = 32 * 1024
 """Bytes of an unfinished line of data from which its value is gathered by itself: then it is copied
@@ -69,14 +70,15 @@ class Decoder:
         events: list[Event] = []
         for block in blocks:
             # Nearly every event has one of two shapes; read whole it takes a third of the time.
-            plain = block.removeprefix(_MESSAGE)
+            begin = _MESSAGE if block.startswith(_MESSAGE) else _DATA
+            data = block[len(begin) :]
             if (
                 not self._is_begun
-                and plain.startswith(_DATA)
-                and b"\n" not in plain
-                and len(_DATA) < len(plain) <= self._max_size
+                and block.startswith(begin)
+                and _LF not in data
+                and 0 < len(data) <= self._max_size
             ):
-                events.append(Event("message", plain[len(_DATA) :], self.last_event_id))
+                events.append(Event("message", data, self.last_event_id))
             else:
                 self._read(block, events)
                 self._dispatch(events)
