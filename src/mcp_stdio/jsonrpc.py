@@ -30,7 +30,7 @@ INTERNAL_ERROR = -32603
 
 _LF, _CR = b"\n\r"
 
-LARGE = 1024 * 1024
+LARGE = 256 * 1024
 """Bytes of a message that is read for its outline only; a smaller one is parsed as quickly."""
 
 
