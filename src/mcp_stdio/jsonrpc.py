@@ -1,6 +1,7 @@
 """JSON-RPC messages as bytes that stay what they were, and the error answers we make ourselves.
 
-`Message.raw` is one line, exactly as it came; `body` is a parsed view that nothing is printed from.
+`Message.raw` is one line, exactly as it came; `body` is a parsed view that nothing is printed from,
+and is made of a large message only when it is asked for: most are only passed on.
 What is not one JSON-RPC message never becomes a `Message`: `parse` raises `NotAMessage`, which
 carries the answer (JSON-RPC 2.0 sections 4 to 6; MCP basic, Messages). Knows no MCP method.
 """
