@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mcp_stdio.cli.options import parse
+from mcp_stdio.cli.arguments import parse
 from mcp_stdio.cli.settings import Check, Demo, Login, Logout, Order, Relay, Status, order
 from mcp_stdio.config import Config, OAuth, Source
 from mcp_stdio.errors import UsageFailure

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 from mcp_stdio import log
-from mcp_stdio.cli.options import SEE_HELP, USAGE, parse
+from mcp_stdio.cli.arguments import SEE_HELP, USAGE, parse
 from mcp_stdio.cli.settings import Check, Demo, Login, Logout, Relay, Status, order
 from mcp_stdio.descriptors import occupy_standard_descriptors, outlet
 from mcp_stdio.errors import OutputClosed, RelayError, UsageFailure

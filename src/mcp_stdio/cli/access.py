@@ -12,9 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from mcp_stdio.cli import headers
+from mcp_stdio.cli.arguments import NO_RESOURCE, Arguments
 from mcp_stdio.cli.headers import TOKEN_VARIABLE, Credential
-from mcp_stdio.cli.options import Arguments
-from mcp_stdio.cli.values import NO_RESOURCE
 from mcp_stdio.config import Gives, OAuth, Source
 from mcp_stdio.credentials import rules
 from mcp_stdio.credentials.rules import AUTHORIZATION, Headers, is_credential, secrets_of

@@ -7,11 +7,11 @@ another. Refuses to do anything of it (`cli`). Pure but for a look whether named
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mcp_stdio.cli.access import Access, access_of
-from mcp_stdio.cli.options import SEE_HELP, Arguments
+from mcp_stdio.cli.arguments import SEE_HELP, Arguments
 from mcp_stdio.config import Config, Tls
 from mcp_stdio.errors import UsageFailure, quote
 from mcp_stdio.http.url import Url
@@ -148,7 +148,7 @@ def _task(command: str, config: Config, *, as_json: bool) -> Task:
     return Relay(config)
 
 
-def _command(arguments: Arguments) -> tuple[str, list[str]]:
+def _command(arguments: Arguments) -> tuple[str, Sequence[str]]:
     words = arguments.words
     if words and words[0] in COMMANDS_TO_COME:
         raise UsageFailure(f"`{words[0]}` is not available yet", hint=SEE_HELP)
@@ -157,7 +157,7 @@ def _command(arguments: Arguments) -> tuple[str, list[str]]:
     return ("test" if arguments.test else "relay"), words
 
 
-def _demo(arguments: Arguments, words: list[str]) -> Demo:
+def _demo(arguments: Arguments, words: Sequence[str]) -> Demo:
     if words or arguments.test:
         raise UsageFailure(
             "`demo` takes no URL: it has a server of its own",
@@ -166,7 +166,7 @@ def _demo(arguments: Arguments, words: list[str]) -> Demo:
     return Demo(arguments.serve)
 
 
-def _url(words: list[str]) -> str:
+def _url(words: Sequence[str]) -> str:
     if not words:
         raise UsageFailure(
             "the URL of the server is missing", hint="as in `mcp-stdio https://example.com/mcp`"
