@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -84,7 +83,7 @@ class Access:
             entry = store.entry(config.url, oauth.client_id, oauth.profile)
             if config.timeout_read is not None:  # held longer, a message would run out of time
                 patience = min(oauth.start_wait, HELD * config.timeout_read)
-                oauth = replace(oauth, start_wait=patience)
+                oauth = oauth._replace(start_wait=patience)
             authorizer = self.bearer = Bearer(oauth, entry, authorizer, self._fetcher.fetch)
             self.bearer.recall()
         self.client = open_client(config, authorizer=authorizer)

@@ -79,7 +79,8 @@ def test_options_arrive_in_the_config() -> None:
     ],
 )
 def test_the_task(argv: list[str], task: object) -> None:
-    assert understood(*argv).task == task
+    found = understood(*argv).task
+    assert (type(found), found) == (type(task), task)
 
 
 @pytest.mark.parametrize("option, verbosity", [("-q", -1), ("-v", 1), ("-vv", 2)])
