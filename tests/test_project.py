@@ -27,6 +27,7 @@ CORE = {
     "redaction",
     "retry",
     "routing",
+    "scanner",
     "spec",
     "splice",
     "sse",
@@ -45,7 +46,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sse": {"errors"},
     "routing": {"errors", "jsonrpc", "spec", "splice"},
     "mirroring": {"errors", "jsonrpc", "routing", "spec", "splice"},
-    "framing": {"errors", "jsonrpc"},
+    "scanner": {"jsonrpc"},
+    "framing": {"jsonrpc", "scanner"},
     # wire: each touches one thing outside
     "descriptors": set(),
     "log": {"descriptors", "errors", "redaction"},
