@@ -16,7 +16,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 from mcp_stdio import log
 from mcp_stdio.cli.arguments import SEE_HELP, USAGE, parse
@@ -69,39 +69,50 @@ def _run(argv: Sequence[str]) -> int:
                 if hasattr(signal, name):
                     signal.signal(getattr(signal, name), lambda *_: os._exit(NORMAL_END))
 
-            gc.disable()  # nothing of what is being loaded is garbage
-            import trio
+            with _loading():
+                import trio
 
-            from mcp_stdio import relay
+                from mcp_stdio import relay
 
-            gc.freeze()  # nor will it be, and looking through it again was most of an exit
-            gc.enable()
             trio.run(relay.serve, config)
             return NORMAL_END
         case Check(config, as_json):
-            from mcp_stdio import diagnose
+            with _loading():
+                from mcp_stdio import diagnose
 
             return diagnose.run(config, as_json=as_json)
         case Login(config):
-            from mcp_stdio import sign_in
-            from mcp_stdio.diagnose.report import exit_code
+            with _loading():
+                from mcp_stdio import sign_in
+                from mcp_stdio.diagnose.report import exit_code
 
             try:
                 return sign_in.login(config)
             except BaseException as exc:  # noqa: BLE001 - the same seam, with codes of its own
                 return _told(exc, exit_code)
         case Logout(config):
-            from mcp_stdio import sign_in
+            with _loading():
+                from mcp_stdio import sign_in
 
             return sign_in.logout(config)
         case Status(config_or_none, as_json):
-            from mcp_stdio import sign_in
+            with _loading():
+                from mcp_stdio import sign_in
 
             return sign_in.status(config_or_none, as_json=as_json)
         case Demo(is_serving):
-            from mcp_stdio import demo
+            with _loading():
+                from mcp_stdio import demo
 
             return demo.run(is_serving=is_serving)
+
+
+@contextmanager
+def _loading() -> Iterator[None]:
+    gc.disable()  # it is already in the program, but a caller of `main` may have it at work
+    yield
+    gc.freeze()  # nothing of this will ever be garbage, and looking through it was most of an exit
+    gc.enable()
 
 
 def _told(exc: BaseException, exit_code: Callable[[RelayError], int] | None = None) -> int:
