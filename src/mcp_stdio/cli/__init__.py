@@ -70,11 +70,16 @@ def _run(argv: Sequence[str]) -> int:
                     signal.signal(getattr(signal, name), lambda *_: os._exit(NORMAL_END))
 
             with _loading():
+                tls = None
+                if config.url.startswith("https:"):
+                    from mcp_stdio.http.tls import Ahead
+
+                    tls = Ahead(config.tls)
                 import trio
 
                 from mcp_stdio import relay
 
-            trio.run(relay.serve, config)
+            trio.run(relay.serve, config, tls)
             return NORMAL_END
         case Check(config, as_json):
             with _loading():
