@@ -15,7 +15,6 @@ import ssl
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
@@ -167,7 +166,7 @@ class Client(Lane):
         if not self._moved:
             return request
         moved = self._moved.get((request.method, request.url))
-        return request if moved is None else replace(request, url=moved)
+        return request if moved is None else request._replace(url=moved)
 
     def _remember(self, request: Request, url: Url) -> None:
         """From now on such requests go to `url` at once: a redirect has led there."""
@@ -257,7 +256,7 @@ class _Exchange(Exchange):
             else:
                 return self._accept(head)
             await self.aclose()
-            await self.send(replace(self._request, url=url))
+            await self.send(self._request._replace(url=url))
         return self._head
 
     async def _next_head(self) -> Head:
