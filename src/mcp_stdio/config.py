@@ -1,9 +1,8 @@
 """The settings of one run, frozen: what `cli` makes of arguments and environment.
 
 They are named tuples, since creating a frozen dataclass takes four times as long, at each start.
+Annotations are evaluated here, since those kept as strings would be compiled one by one.
 """
-
-from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 

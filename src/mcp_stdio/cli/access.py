@@ -5,8 +5,6 @@ Owns what these options and variables mean together; the one credential that cou
 got by signing in never goes over plain http to another machine (A-44).
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple

@@ -5,8 +5,6 @@ given explicitly, which beats the environment; never two. Refuses to know option
 Kept here: no complaint repeats a value, since values are secrets.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple

@@ -4,8 +4,6 @@ Owns what options mean together: commands, the URL, files that must exist, optio
 another. Refuses to do anything of it (`cli`). Pure but for a look whether named files can be read.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple

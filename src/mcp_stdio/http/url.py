@@ -1,7 +1,5 @@
 """URLs as the relay needs them: parsed once, origin comparable, never printed with a secret."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from functools import cached_property
 from typing import NamedTuple
@@ -47,7 +45,7 @@ class Url(_Parts):
     """
 
     @classmethod
-    def parse(cls, text: str) -> Url:
+    def parse(cls, text: str) -> "Url":
         """Read a URL without user information and fragment. Raises ValueError with a reason."""
         if any(ch.isspace() or not ch.isprintable() for ch in text):
             raise ValueError("it contains white space or control characters")
@@ -110,7 +108,7 @@ class Url(_Parts):
         )
         return f"{self.scheme}://{self.authority}{path}"
 
-    def join(self, reference: str) -> Url:
+    def join(self, reference: str) -> "Url":
         """The URL that `reference` (a `Location` header) denotes. Raises ValueError."""
         try:
             joined = urljoin(str(self), reference)
