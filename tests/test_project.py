@@ -28,6 +28,7 @@ CORE = {
     "redaction",
     "retry",
     "routing",
+    "scanner",
     "spec",
     "splice",
     "sse",
@@ -47,7 +48,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sse": {"errors"},
     "routing": {"errors", "jsonrpc", "spec", "splice"},
     "mirroring": {"errors", "jsonrpc", "routing", "spec", "splice"},
-    "framing": {"errors", "jsonrpc"},
+    "scanner": {"jsonrpc"},
+    "framing": {"jsonrpc", "scanner"},
     # wire: each touches one thing outside
     "descriptors": set(),
     "log": {"descriptors", "errors", "redaction"},
@@ -264,11 +266,20 @@ def test_help_and_version_load_no_network(option: str) -> None:
     assert loaded.isdisjoint({"trio", "httpx", "h11", "ssl", "certifi"})
 
 
+def test_a_command_line_without_options_loads_no_grammar_of_them() -> None:
+    loaded = loaded_by(
+        "from mcp_stdio.cli import arguments, settings\n"
+        "settings.order(arguments.parse(['http://127.0.0.1/']), {})"
+    )
+    assert "mcp_stdio.cli.settings" in loaded
+    assert loaded.isdisjoint({"argparse", "mcp_stdio.cli.options", "trio", "ssl"})
+
+
 def test_the_relay_loads_only_what_every_run_needs() -> None:
     loaded = loaded_by("import mcp_stdio.relay, mcp_stdio.http.direct")
     assert "trio" in loaded
     others = {"bridge", "credentials", "demo", "diagnose", "oauth", "sign_in", "stand_in"}
-    others |= {"upstream.http_sse", "upstream.session", "upstream.stateless"}
+    others |= {"scanner", "upstream.http_sse", "upstream.session", "upstream.stateless"}
     assert loaded.isdisjoint({"httpx", "h11", "certifi", *(f"mcp_stdio.{name}" for name in others)})
 
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -42,6 +41,7 @@ from mcp_stdio.upstream.exchange import Messenger
 from mcp_stdio.upstream.on_demand import OnDemand
 
 if TYPE_CHECKING:
+    from mcp_stdio.http.tls import Contexts
     from mcp_stdio.oauth.bearer import Bearer
     from mcp_stdio.oauth.fetch import Fetcher
     from mcp_stdio.stand_in import SignIn
@@ -65,11 +65,11 @@ def given(config: Config) -> Authorizer:
 class Access:
     """The way to the server: `client` reaches it, with the credential that the settings ask for.
 
-    Connects to nothing yet. Raises UsageFailure, as `open_client` does, and StoreFailure where
-    there is no place to keep a sign-in.
+    `tls` is as for `open_client`. Connects to nothing yet. Raises UsageFailure, as that does, and
+    StoreFailure where there is no place to keep a sign-in.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, tls: Contexts | None = None) -> None:
         authorizer = given(config)
         self.bearer: Bearer | None = None
         self._fetcher: Fetcher | None = None
@@ -84,10 +84,10 @@ class Access:
             entry = store.entry(config.url, oauth.client_id, oauth.profile)
             if config.timeout_read is not None:  # held longer, a message would run out of time
                 patience = min(oauth.start_wait, HELD * config.timeout_read)
-                oauth = replace(oauth, start_wait=patience)
+                oauth = oauth._replace(start_wait=patience)
             authorizer = self.bearer = Bearer(oauth, entry, authorizer, self._fetcher.fetch)
             self.bearer.recall()
-        self.client = open_client(config, authorizer=authorizer)
+        self.client = open_client(config, authorizer=authorizer, tls=tls)
 
     def attend(self, nursery: trio.Nursery, grace: Callable[[], float] | None = None) -> None:
         """Run in `nursery` what signing in takes.

@@ -1,9 +1,10 @@
-"""The settings of one run, frozen: what `cli` makes of arguments and environment."""
+"""The settings of one run, frozen: what `cli` makes of arguments and environment.
 
-from __future__ import annotations
+They are named tuples, since creating a frozen dataclass takes four times as long, at each start.
+Annotations are evaluated here, since those kept as strings would be compiled one by one.
+"""
 
-from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 MIB = 1024 * 1024
 
@@ -15,8 +16,14 @@ Gives = Literal["token", "headers"]
 Grant = Literal["authorization-code", "device-code", "client-credentials"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tls:
+def shown(values: NamedTuple, *hidden: str) -> str:
+    """The representation of a named tuple, without the members that must never be printed."""
+    members: dict[str, Any] = values._asdict()
+    parts = (f"{name}={value!r}" for name, value in members.items() if name not in hidden)
+    return f"{type(values).__name__}({', '.join(parts)})"
+
+
+class Tls(NamedTuple):
     """How the server's certificate is judged and which one we show."""
 
     cacert: str | None = None
@@ -25,8 +32,7 @@ class Tls:
     insecure: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OAuth:
+class OAuth(NamedTuple):
     """How to sign in. Durations are seconds.
 
     `resource` overrides what the server's metadata says of itself, unless the parameter is left out
@@ -36,12 +42,12 @@ class OAuth:
 
     grant: Grant = "authorization-code"
     client_id: str | None = None
-    client_secret: str | None = field(default=None, repr=False)
+    client_secret: str | None = None
     client_metadata_url: str | None = None
     scope: str | None = None
     resource: str | None = None
     sends_resource: bool = True
-    parameters: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    parameters: tuple[tuple[str, str], ...] = ()
     uses_id_token: bool = False
     assumes_pkce: bool = False
     allows_private: bool = False
@@ -51,9 +57,11 @@ class OAuth:
     timeout: float = 120.0
     start_wait: float = 8.0
 
+    def __repr__(self) -> str:
+        return shown(self, "client_secret", "parameters")
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+
+class Source(NamedTuple):
     """Where headers are read from, at the start and again when the server refuses them.
 
     That is the file at `path`, or what `command` prints. `option` is the user's name for it,
@@ -63,11 +71,13 @@ class Source:
     option: str
     gives: Gives
     path: str | None = None
-    command: tuple[str, ...] = field(default=(), repr=False)
+    command: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return shown(self, "command")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
+class Config(NamedTuple):
     """Everything the relay needs to know. Durations are seconds; None means no limit.
 
     `headers` are the user's own, `Authorization` among them; they go to the server's origin only,
@@ -78,11 +88,11 @@ class Config:
     needed, also where a client only asks (`always`), or not at all.
     """
 
-    url: str = field(repr=False)  # its path or query may hold a secret
-    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    url: str
+    headers: tuple[tuple[str, str], ...] = ()
     sources: tuple[Source, ...] = ()
     oauth: OAuth | None = None
-    tls: Tls = field(default_factory=Tls)
+    tls: Tls = Tls()
     timeout_connect: float = 10.0
     timeout_read: float | None = 120.0
     timeout_call: float | None = None
@@ -92,3 +102,6 @@ class Config:
     transport: Transport = "auto"
     protocol_era: ProtocolEra = "auto"
     bridge: Bridging = "auto"
+
+    def __repr__(self) -> str:
+        return shown(self, "url", "headers")  # the path or query of the URL may hold a secret

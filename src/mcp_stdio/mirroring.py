@@ -36,7 +36,7 @@ MAX_EXACT = 2**53 - 1
 _TYPES = ("string", "integer", "boolean")
 
 # RFC 9110, section 5.6.2.
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 
 # Where JSON Schema 2020-12 has schemas besides `properties`, and where its predecessors had them.
 # Everything else is data (`default`, `const`, `enum`, `examples`) or not defined as a schema.
@@ -73,7 +73,7 @@ def mirrors_of(tool: Mapping[str, Any]) -> tuple[Mirror, ...]:
             raise InvalidAnnotation(f"`{spec.MIRRORED}` where it can belong to no parameter")
         where = f"`{spec.MIRRORED}` of `{'.'.join(path)}`"
         name = schema[spec.MIRRORED]
-        if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+        if not isinstance(name, str) or not re.fullmatch(_TOKEN, name):
             raise InvalidAnnotation(f"{where} is no name for a header")
         if (fault := _fault_in_type(schema.get("type"))) is not None:
             raise InvalidAnnotation(f"{where} is on a parameter {fault}")

@@ -48,11 +48,13 @@ def test_the_version_goes_to_stdout(argv: list[str]) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, f"mcp-stdio {__version__}\n", "")
 
 
-def test_garbage_is_collected_while_relaying() -> None:
+@pytest.mark.parametrize("argv", [[URL], ["test", URL], ["status"], ["demo"]])
+def test_garbage_is_collected_whatever_is_done(argv: list[str], tmp_path: Path) -> None:
     code = (
         "import gc, sys\n"
-        "from mcp_stdio.cli import main\n"
-        f"main([{URL!r}])\n"
+        "from mcp_stdio.__main__ import main\n"
+        f"sys.argv[1:] = {argv!r}\n"
+        "main()\n"
         "sys.exit(0 if gc.isenabled() else 'the collector is off')\n"
     )
     done = subprocess.run(
@@ -61,7 +63,7 @@ def test_garbage_is_collected_while_relaying() -> None:
         capture_output=True,
         text=True,
         timeout=LIMIT,
-        env=environment(),
+        env=environment(dict.fromkeys(("HOME", "APPDATA", "XDG_CONFIG_HOME"), str(tmp_path))),
     )
     assert done.returncode == 0, done.stderr
 

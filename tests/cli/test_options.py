@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
+
 import pytest
 
-from mcp_stdio.cli.options import parse
+from mcp_stdio.cli.arguments import Arguments, parse
+from mcp_stdio.cli.options import _parser, read
 from mcp_stdio.cli.values import split
 from mcp_stdio.errors import UsageFailure
 
 URL = "https://example.com/mcp"
+OPTIONS = Arguments.__annotations__.keys() | vars(Arguments()).keys()
 
 
 @pytest.mark.parametrize(
@@ -26,7 +30,22 @@ URL = "https://example.com/mcp"
     ],
 )
 def test_options_stand_before_between_and_after_words(argv: list[str], words: list[str]) -> None:
-    assert parse(argv).words == words
+    assert list(parse(argv).words) == words
+
+
+@pytest.mark.parametrize("argv", [[URL], ["test", URL], ["demo"], ["", "a b"]])
+def test_words_alone_mean_the_same_to_the_grammar(argv: list[str]) -> None:
+    def said(arguments: Arguments) -> dict[str, object]:
+        return {name: getattr(arguments, name) for name in OPTIONS}
+
+    assert said(parse(argv)) == said(read(argv))
+
+
+def test_the_grammar_has_an_option_for_every_default_and_no_default_of_its_own() -> None:
+    parser = _parser()
+    named = {action.dest for action in parser._actions if action.default is argparse.SUPPRESS}
+    assert named - {"version", "help"} == OPTIONS
+    assert {action.dest for action in parser._actions} == named
 
 
 def test_defaults() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mcp_stdio.cli.options import parse
+from mcp_stdio.cli.arguments import parse
 from mcp_stdio.cli.settings import Check, Demo, Login, Logout, Order, Relay, Status, order
 from mcp_stdio.config import Config, OAuth, Source
 from mcp_stdio.errors import UsageFailure
@@ -79,7 +79,8 @@ def test_options_arrive_in_the_config() -> None:
     ],
 )
 def test_the_task(argv: list[str], task: object) -> None:
-    assert understood(*argv).task == task
+    found = understood(*argv).task
+    assert (type(found), found) == (type(task), task)
 
 
 @pytest.mark.parametrize("option, verbosity", [("-q", -1), ("-v", 1), ("-vv", 2)])

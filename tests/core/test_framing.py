@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_stdio.framing import Lines, MemberScanner, Oversized
+from mcp_stdio.framing import Lines, Oversized
+from mcp_stdio.scanner import MemberScanner
 
 LIMIT = 1000
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from urllib.parse import quote
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from mcp_stdio.redaction import MIN_SECRET, Redactor, redact
+from mcp_stdio.redaction import _PATTERNS, MIN_SECRET, Redactor, redact
 
 SECRET = "s3cr/t+v=lue~'\"\\ü&x"
 
@@ -158,6 +159,19 @@ def test_what_looks_like_a_credential_is_hidden(text: str, hidden: str) -> None:
 )
 def test_other_text_stays(text: str) -> None:
     assert redact(text) == text
+
+
+PIECES = st.sampled_from(
+    [*"\"'\\:=/?&#;@, ", "://", "Bearer ", "Cookie", "token", "code", "pass", "a.b-c_1"]
+)
+
+
+@given(st.lists(PIECES | st.characters(), max_size=20).map("".join))
+def test_a_pattern_is_left_out_only_where_it_cannot_match(text: str) -> None:
+    for marks, pattern, _ in _PATTERNS:
+        if marks:
+            without = text.translate(dict.fromkeys(map(ord, marks)))
+            assert re.search(pattern, without, re.IGNORECASE) is None
 
 
 @given(st.text())

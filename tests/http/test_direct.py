@@ -5,7 +5,6 @@ from __future__ import annotations
 import ssl
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 import pytest
 import trio
@@ -107,7 +106,7 @@ async def test_what_must_not_run_twice_takes_no_rested_connection(
     is_replayable: bool,
     is_reused: bool,
 ) -> None:
-    request = replace(post(server), is_replayable=is_replayable)
+    request = post(server)._replace(is_replayable=is_replayable)
     await fetch(lane, request)
     clock.jump(rest)
     assert lane.is_ready(request) is is_reused

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +153,7 @@ async def test_a_sign_in_that_is_done_in_time_is_not_noticed(
 async def test_who_will_not_wait_at_all_is_told_where(rig: Rig, autojump_clock: MockClock) -> None:
     rig.authority.delay = 0.2
     with pytest.raises(SignInPending) as caught:
-        await ask(rig.client(rig.bearer(replace(DEVICE, start_wait=0.0))))
+        await ask(rig.client(rig.bearer(DEVICE._replace(start_wait=0.0))))
     assert caught.value.url  # waited for: it comes before any person has to act
 
 
@@ -558,7 +557,7 @@ async def test_a_request_refused_in_a_renewal_waits_for_what_comes_of_it(
     rig.authority.confirmed.set()
     rig.authority.delay = DEVICE.start_wait + 2
     rig.authority.trouble = [DEAD]
-    client = rig.client(rig.bearer(replace(DEVICE, start_wait=100.0)))
+    client = rig.client(rig.bearer(DEVICE._replace(start_wait=100.0)))
     await trio.sleep(3600 - MARGIN + 1)
     assert rig.authority.fetched == ["POST /token"]
     assert await ask(client) == 200

@@ -7,7 +7,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -303,7 +303,7 @@ async def test_nobody_comes_back(person: Person) -> None:
         yield Visit(page((yield Listen())), STATE)
 
     with pytest.raises(TimedOut, match=r"nobody has signed in within 0\.1 s") as caught:
-        await performer(person, replace(SHUT, timeout=0.1)).perform(flow())
+        await performer(person, SHUT._replace(timeout=0.1)).perform(flow())
     assert "--oauth-timeout" in (caught.value.hint or "")
 
 
@@ -407,7 +407,7 @@ async def test_the_end_of_the_program_closes_the_listener(tmp_path: Path) -> Non
     lane = FakeLane(refusal())
     entry = Store(tmp_path).entry(MCP, None, "default")
     authority = Authority()
-    bearer = Bearer(replace(SHUT, start_wait=0.0), entry, Fixed(), authority.fetch)
+    bearer = Bearer(SHUT._replace(start_wait=0.0), entry, Fixed(), authority.fetch)
     client = Client(lane, origin=Url.parse(MCP).origin, authorizer=bearer)
     with trio.fail_after(LIMIT):
         async with trio.open_nursery() as nursery:

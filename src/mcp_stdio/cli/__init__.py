@@ -16,10 +16,10 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 from mcp_stdio import log
-from mcp_stdio.cli.options import SEE_HELP, USAGE, parse
+from mcp_stdio.cli.arguments import SEE_HELP, USAGE, parse
 from mcp_stdio.cli.settings import Check, Demo, Login, Logout, Relay, Status, order
 from mcp_stdio.descriptors import occupy_standard_descriptors, outlet
 from mcp_stdio.errors import OutputClosed, RelayError, UsageFailure
@@ -69,39 +69,55 @@ def _run(argv: Sequence[str]) -> int:
                 if hasattr(signal, name):
                     signal.signal(getattr(signal, name), lambda *_: os._exit(NORMAL_END))
 
-            gc.disable()  # nothing of what is being loaded is garbage
-            import trio
+            with _loading():
+                tls = None
+                if config.url.startswith("https:"):
+                    from mcp_stdio.http.tls import Ahead
 
-            from mcp_stdio import relay
+                    tls = Ahead(config.tls)
+                import trio
 
-            gc.freeze()  # nor will it be, and looking through it again was most of an exit
-            gc.enable()
-            trio.run(relay.serve, config)
+                from mcp_stdio import relay
+
+            trio.run(relay.serve, config, tls)
             return NORMAL_END
         case Check(config, as_json):
-            from mcp_stdio import diagnose
+            with _loading():
+                from mcp_stdio import diagnose
 
             return diagnose.run(config, as_json=as_json)
         case Login(config):
-            from mcp_stdio import sign_in
-            from mcp_stdio.diagnose.report import exit_code
+            with _loading():
+                from mcp_stdio import sign_in
+                from mcp_stdio.diagnose.report import exit_code
 
             try:
                 return sign_in.login(config)
             except BaseException as exc:  # noqa: BLE001 - the same seam, with codes of its own
                 return _told(exc, exit_code)
         case Logout(config):
-            from mcp_stdio import sign_in
+            with _loading():
+                from mcp_stdio import sign_in
 
             return sign_in.logout(config)
         case Status(config_or_none, as_json):
-            from mcp_stdio import sign_in
+            with _loading():
+                from mcp_stdio import sign_in
 
             return sign_in.status(config_or_none, as_json=as_json)
         case Demo(is_serving):
-            from mcp_stdio import demo
+            with _loading():
+                from mcp_stdio import demo
 
             return demo.run(is_serving=is_serving)
+
+
+@contextmanager
+def _loading() -> Iterator[None]:
+    gc.disable()  # it is already in the program, but a caller of `main` may have it at work
+    yield
+    gc.freeze()  # nothing of this will ever be garbage, and looking through it was most of an exit
+    gc.enable()
 
 
 def _told(exc: BaseException, exit_code: Callable[[RelayError], int] | None = None) -> int:

@@ -5,17 +5,14 @@ Owns what these options and variables mean together; the one credential that cou
 got by signing in never goes over plain http to another machine (A-44).
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from mcp_stdio.cli import headers
+from mcp_stdio.cli.arguments import NO_RESOURCE, Arguments
 from mcp_stdio.cli.headers import TOKEN_VARIABLE, Credential
-from mcp_stdio.cli.options import Arguments
-from mcp_stdio.cli.values import NO_RESOURCE
-from mcp_stdio.config import Gives, OAuth, Source
+from mcp_stdio.config import Gives, OAuth, Source, shown
 from mcp_stdio.credentials import rules
 from mcp_stdio.credentials.rules import AUTHORIZATION, Headers, is_credential, secrets_of
 from mcp_stdio.errors import UsageFailure, quote
@@ -57,15 +54,17 @@ _OF_A_USER = ("--client-metadata-url", "--oauth-use-id-token")
 """Options of grants that a user gives, besides those with a browser here."""
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+class Access(NamedTuple):
     """What the settings need of all this; `secrets` must never be printed."""
 
-    headers: Headers = field(default=(), repr=False)
+    headers: Headers = ()
     sources: tuple[Source, ...] = ()
     oauth: OAuth | None = None
     notes: tuple[str, ...] = ()
-    secrets: tuple[str, ...] = field(default=(), repr=False)
+    secrets: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return shown(self, "headers", "secrets")
 
 
 def access_of(arguments: Arguments, environ: Mapping[str, str], given: str, command: str) -> Access:

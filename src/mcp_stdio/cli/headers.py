@@ -5,11 +5,9 @@ given explicitly, which beats the environment; never two. Refuses to know option
 Kept here: no complaint repeats a value, since values are secrets.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mcp_stdio.credentials import rules
 from mcp_stdio.credentials.rules import Headers
@@ -17,7 +15,7 @@ from mcp_stdio.errors import UsageFailure, quote
 
 TOKEN_VARIABLE = "MCP_BEARER_TOKEN"
 
-_VARIABLE = re.compile(r"\$\$\{|\$\{([^}]*)(\}?)")
+_VARIABLE = r"\$\$\{|\$\{([^}]*)(\}?)"
 
 
 def parse_headers(lines: Iterable[str], environ: Mapping[str, str]) -> Headers:
@@ -53,19 +51,18 @@ def expand(text: str, environ: Mapping[str, str], *, where: str) -> str:
             )
         return environ[name]
 
-    return _VARIABLE.sub(value, text)
+    return re.sub(_VARIABLE, value, text)
 
 
 def expanded(lines: Iterable[str], environ: Mapping[str, str]) -> Iterator[str]:
     """The values that `expand` puts into these lines: each is a secret by itself."""
     for line in lines:
-        for match in _VARIABLE.finditer(line):
+        for match in re.finditer(_VARIABLE, line):
             if match[1] and match[1] in environ:
                 yield environ[match[1]]
 
 
-@dataclass(frozen=True, slots=True)
-class Credential:
+class Credential(NamedTuple):
     """A value for `Authorization`, and the setting it came from; None if it is yet to be had."""
 
     source: str

@@ -1,7 +1,7 @@
 """The options of signing in, in the order of the help text.
 
-Kept here: each is None, false or empty unless it was given, so that those without effect can be
-named; the defaults are those of `config`.
+Kept here: each is None, false or empty unless it was given (`arguments`), so that those without
+effect can be named; the defaults are those of `config`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import argparse
 from typing import get_args
 
 from mcp_stdio.cli import values
+from mcp_stdio.cli.arguments import NO_RESOURCE
 from mcp_stdio.config import Grant, OAuth
 
 _DEFAULT = OAuth()
@@ -65,7 +66,7 @@ def add_oauth(group: argparse._ArgumentGroup) -> None:
         "--no-resource-indicator",
         dest="oauth_resource",
         action="store_const",
-        const=values.NO_RESOURCE,
+        const=NO_RESOURCE,
         help="the same as --oauth-resource none",
     )
     group.add_argument(
@@ -73,7 +74,6 @@ def add_oauth(group: argparse._ArgumentGroup) -> None:
         metavar="KEY=VALUE",
         type=values.parameter,
         action="append",
-        default=[],
         help="send this with the authorize request as well; may be repeated",
     )
     group.add_argument(

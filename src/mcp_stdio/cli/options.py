@@ -1,9 +1,9 @@
 """The command line as a grammar: every option once, in the order of the help text.
 
-Owns names, defaults and help. Refuses to know the environment, files and what the
-options mean together (`settings`). Kept here: no abbreviations, so that a new option can never
-change the meaning of an old command line; options stand before, between or after the words; a
-complaint never repeats a value that might be a secret.
+Owns names and help. Refuses to know the environment, files and what the options mean together
+(`settings`). Kept here: no abbreviations, so that a new option can never change the meaning of an
+old command line; options stand before, between or after the words; a complaint never repeats a
+value that might be a secret.
 """
 
 from __future__ import annotations
@@ -14,17 +14,11 @@ from typing import NoReturn, get_args
 
 from mcp_stdio import __version__
 from mcp_stdio.cli import values
+from mcp_stdio.cli.arguments import SEE_HELP, USAGE, Arguments
 from mcp_stdio.cli.oauth_options import add_oauth
 from mcp_stdio.cli.values import duration, positive_duration, size
-from mcp_stdio.config import Bridging, Config, Grant, ProtocolEra, Transport
+from mcp_stdio.config import Bridging, ProtocolEra, Transport
 from mcp_stdio.errors import UsageFailure, quote
-
-USAGE = """mcp-stdio [OPTIONS] URL
-       mcp-stdio test|login|logout [OPTIONS] URL
-       mcp-stdio status [OPTIONS] [URL]
-       mcp-stdio demo [--serve]"""
-
-SEE_HELP = "`mcp-stdio --help` lists commands and options"
 
 _DESCRIPTION = """\
 Relays a local MCP client, which starts this program and talks to it through
@@ -49,61 +43,11 @@ file or a command, or through a variable of your own: -H 'X-Api-Key: ${MY_KEY}'.
 Commands are split as a shell would, and run without one.
 """
 
-_DEFAULT = Config(url="")
+_DEFAULT = Arguments()
 
 
-class Arguments(argparse.Namespace):
-    """The parsed command line; `words` is what was left besides options, in order."""
-
-    words: list[str]
-    bearer_token: str | None
-    bearer_token_file: str | None
-    bearer_token_command: tuple[str, ...] | None
-    header: list[str]
-    header_file: str | None
-    header_command: tuple[str, ...] | None
-    oauth: bool
-    client_id: str | None
-    oauth_scope: str | None
-    oauth_grant: Grant | None
-    client_metadata_url: str | None
-    oauth_resource: str | None
-    oauth_param: list[tuple[str, str]]
-    oauth_use_id_token: bool
-    oauth_assume_pkce: bool
-    oauth_allow_private: bool
-    oauth_callback_port: int | None
-    oauth_no_browser: bool
-    oauth_profile: str | None
-    oauth_timeout: float | None
-    oauth_start_wait: float | None
-    timeout_connect: float
-    timeout_read: float
-    timeout_call: float
-    cacert: str | None
-    cert: str | None
-    key: str | None
-    insecure: bool
-    max_message_size: int
-    transport: Transport
-    protocol_era: ProtocolEra
-    bridge: Bridging
-    merge_pages: bool
-    drain_timeout: float
-    test: bool
-    json: bool
-    serve: bool
-    verbose: int
-    quiet: bool
-    log_file: str | None
-
-
-def parse(argv: Sequence[str]) -> Arguments:
-    """Read the command line.
-
-    Raises UsageFailure naming option, value and what is accepted. `-h` and `-V` print to stdout and
-    raise SystemExit(0), as argparse has it.
-    """
+def read(argv: Sequence[str]) -> Arguments:
+    """Read a command line that has options; raises as `arguments.parse` does."""
     try:
         arguments, unknown = _parser().parse_known_intermixed_args(argv, Arguments())
     except argparse.ArgumentError as exc:
@@ -127,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,  # `Arguments` has the defaults
         add_help=False,
         allow_abbrev=False,
         exit_on_error=False,
@@ -162,7 +107,6 @@ def _add_credentials(group: argparse._ArgumentGroup) -> None:
         "--header",
         metavar="'KEY: VALUE'",
         action="append",
-        default=[],
         help="send this header as well; may be repeated; ${NAME} stands for a variable of the "
         "environment, $${ for a plain ${",
     )
@@ -185,22 +129,21 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
         "--timeout-connect",
         metavar="SEC",
         type=positive_duration,
-        default=_DEFAULT.timeout_connect,
-        help="for name, connection, proxy and TLS together (default: %(default)g)",
+        help="for name, connection, proxy and TLS together "
+        f"(default: {_DEFAULT.timeout_connect:g})",
     )
     group.add_argument(
         "--timeout-read",
         metavar="SEC",
         type=duration,
-        default=_DEFAULT.timeout_read,
-        help="silence allowed while waiting for an answer; 0: any (default: %(default)g)",
+        help="silence allowed while waiting for an answer; 0: any "
+        f"(default: {_DEFAULT.timeout_read:g})",
     )
     group.add_argument(
         "--timeout-call",
         metavar="SEC",
         type=duration,
-        default=_DEFAULT.timeout_call or 0.0,
-        help="the longest a call may take in all; 0: any (default: %(default)g)",
+        help=f"the longest a call may take in all; 0: any (default: {_DEFAULT.timeout_call:g})",
     )
     group.add_argument("--cacert", metavar="PATH", help="PEM file of certificates to trust as well")
     group.add_argument("--cert", metavar="PATH", help="PEM file of the client certificate to show")
@@ -212,7 +155,6 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
         "--max-message-size",
         metavar="BYTES",
         type=size,
-        default=_DEFAULT.max_message_size,
         help="limit for one message either way (default: 64M)",
     )
 
@@ -250,8 +192,8 @@ def _add_protocol(group: argparse._ArgumentGroup) -> None:
         "--drain-timeout",
         metavar="SEC",
         type=duration,
-        default=_DEFAULT.drain_timeout,
-        help="time for running calls to finish once stdin has ended (default: %(default)g)",
+        help="time for running calls to finish once stdin has ended "
+        f"(default: {_DEFAULT.drain_timeout:g})",
     )
 
 
@@ -262,8 +204,7 @@ def _add_choice(
         option,
         metavar="|".join(choices),
         type=values.one_of(choices),
-        default=default,
-        help=f"{text} (default: %(default)s)",
+        help=f"{text} (default: {default})",
     )
 
 
@@ -281,7 +222,7 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--serve", action="store_true", help="with `demo`: leave its server running")
     loudness = group.add_mutually_exclusive_group()
     loudness.add_argument(
-        "-v", "--verbose", action="count", default=0, help="tell more; twice: the wire as well"
+        "-v", "--verbose", action="count", help="tell more; twice: the wire as well"
     )
     loudness.add_argument("-q", "--quiet", action="store_true", help="tell errors only")
     group.add_argument("--log-file", metavar="PATH", help="write the log there as well")

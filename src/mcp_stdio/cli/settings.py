@@ -4,15 +4,13 @@ Owns what options mean together: commands, the URL, files that must exist, optio
 another. Refuses to do anything of it (`cli`). Pure but for a look whether named files can be read.
 """
 
-from __future__ import annotations
-
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from mcp_stdio.cli.access import Access, access_of
-from mcp_stdio.cli.options import SEE_HELP, Arguments
-from mcp_stdio.config import Config, Tls
+from mcp_stdio.cli.arguments import SEE_HELP, Arguments
+from mcp_stdio.config import Config, Tls, shown
 from mcp_stdio.errors import UsageFailure, quote
 from mcp_stdio.http.url import Url
 
@@ -20,45 +18,39 @@ COMMANDS = ("test", "login", "logout", "status", "demo")
 COMMANDS_TO_COME = ("config",)
 
 
-@dataclass(frozen=True, slots=True)
-class Relay:
+class Relay(NamedTuple):
     """Relay until the client leaves."""
 
     config: Config
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(NamedTuple):
     """Test the connection, stage by stage."""
 
     config: Config
     as_json: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Login:
+class Login(NamedTuple):
     """Sign in by hand."""
 
     config: Config
 
 
-@dataclass(frozen=True, slots=True)
-class Logout:
+class Logout(NamedTuple):
     """Forget a sign-in."""
 
     config: Config
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(NamedTuple):
     """Show who is signed in: at one server, or everywhere."""
 
     config: Config | None = None
     as_json: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Demo:
+class Demo(NamedTuple):
     """Show a conversation, or leave the demo's server running."""
 
     is_serving: bool = False
@@ -67,8 +59,7 @@ class Demo:
 Task = Relay | Check | Login | Logout | Status | Demo
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(NamedTuple):
     """What to do, how loudly, and what the user should know before.
 
     `secrets` must never be printed; `verbosity` runs from -1 (quiet) to 2 (the wire).
@@ -78,7 +69,10 @@ class Order:
     verbosity: int = 0
     log_file: str | None = None
     notes: tuple[str, ...] = ()
-    secrets: tuple[str, ...] = field(default=(), repr=False)
+    secrets: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return shown(self, "secrets")
 
 
 def order(arguments: Arguments, environ: Mapping[str, str]) -> Order:
@@ -148,7 +142,7 @@ def _task(command: str, config: Config, *, as_json: bool) -> Task:
     return Relay(config)
 
 
-def _command(arguments: Arguments) -> tuple[str, list[str]]:
+def _command(arguments: Arguments) -> tuple[str, Sequence[str]]:
     words = arguments.words
     if words and words[0] in COMMANDS_TO_COME:
         raise UsageFailure(f"`{words[0]}` is not available yet", hint=SEE_HELP)
@@ -157,7 +151,7 @@ def _command(arguments: Arguments) -> tuple[str, list[str]]:
     return ("test" if arguments.test else "relay"), words
 
 
-def _demo(arguments: Arguments, words: list[str]) -> Demo:
+def _demo(arguments: Arguments, words: Sequence[str]) -> Demo:
     if words or arguments.test:
         raise UsageFailure(
             "`demo` takes no URL: it has a server of its own",
@@ -166,7 +160,7 @@ def _demo(arguments: Arguments, words: list[str]) -> Demo:
     return Demo(arguments.serve)
 
 
-def _url(words: list[str]) -> str:
+def _url(words: Sequence[str]) -> str:
     if not words:
         raise UsageFailure(
             "the URL of the server is missing", hint="as in `mcp-stdio https://example.com/mcp`"

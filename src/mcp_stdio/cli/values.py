@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from urllib.parse import urlsplit
 
+from mcp_stdio.cli.arguments import NO_RESOURCE
 from mcp_stdio.errors import quote
 from mcp_stdio.http.url import Url
 
@@ -28,8 +29,6 @@ _PARAMETERS_OF_OURS = {
     "mcp-stdio itself",
 )
 """Parameters of the authorize request, and who sets them."""
-
-NO_RESOURCE = "none"
 
 
 def duration(text: str) -> float:

@@ -16,10 +16,10 @@ from mcp_stdio.spec import CONNECTION_HEADERS, is_own_header
 
 AUTHORIZATION = "Authorization"
 
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 """A header name: RFC 9110 section 5.6.2."""
 
-_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
+_VALUE = r"[^\x00-\x08\x0a-\x1f\x7f]*"
 """A header value: RFC 9110 section 5.5. What is beyond ASCII is sent in UTF-8."""
 
 Header = tuple[str, str]
@@ -38,7 +38,7 @@ def parse_header(
         raise UsageFailure(
             f"`{where}`: there is no colon in it", hint="a header is written as `Key: Value`"
         )
-    if not _TOKEN.fullmatch(name):
+    if not re.fullmatch(_TOKEN, name):
         raise UsageFailure(
             f"`{where}`: what stands before the colon is no header name",
             hint="names consist of letters, digits and hyphens, as in `X-Tenant: Value`",
@@ -50,7 +50,7 @@ def parse_header(
             hint=f"the {owner} itself decides about it; leave it out",
         )
     value = expand(name, value).strip(" \t")
-    if not _VALUE.fullmatch(value):
+    if not re.fullmatch(_VALUE, value):
         raise UsageFailure(
             f"`{where}`: the value of `{name}` has a line break or another control character",
             hint="a value is one line of printable characters",

@@ -11,7 +11,6 @@ import json
 import os
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -37,8 +36,8 @@ def run(config: Config, *, as_json: bool) -> int:
     if not as_json:
         _tell(f"mcp-stdio {__version__} tests {config.url}")
     if config.oauth is not None:  # a person waits here, and may sign in meanwhile
-        patient = replace(config.oauth, start_wait=config.oauth.timeout)
-        config = replace(config, oauth=patient)
+        patient = config.oauth._replace(start_wait=config.oauth.timeout)
+        config = config._replace(oauth=patient)
     access = Access(config)
     is_proxied = names_proxy(os.environ, sys.platform)
     narrate = _ignore if as_json else _narrate

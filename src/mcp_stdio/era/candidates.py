@@ -8,8 +8,8 @@ what its own outcome says. Decides; sends nothing.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from mcp_stdio.era import evidence
 from mcp_stdio.era.evidence import Outcome, Verdict
@@ -27,8 +27,7 @@ class Step(Enum):
     STOP_AT_FIRST = "nothing is proven; the first one's answer is the client's"
 
 
-@dataclass(frozen=True, eq=False)
-class Candidate:
+class Candidate(NamedTuple):
     """One way to serve the client, by `upstream`.
 
     `verdict` is the era of a server that accepts; `is_native` says that the client then speaks to

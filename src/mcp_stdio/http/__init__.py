@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from mcp_stdio.http.url import Url
 
@@ -55,8 +54,7 @@ class Headers:
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """One HTTP request; `headers` holds what the protocol asks for, credentials come later.
 
     `is_replayable` says that the request may run twice without harm; one that may not is never
@@ -70,8 +68,7 @@ class Request:
     is_replayable: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """Status and headers of a response."""
 
     status: int

@@ -13,10 +13,10 @@ import logging
 import os
 import ssl
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
 from functools import cache, lru_cache
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -27,6 +27,9 @@ from mcp_stdio.http.authorizer import Authorizer, Fixed
 from mcp_stdio.http.cookies import Cookies
 from mcp_stdio.http.decoded import Decoded, lost
 from mcp_stdio.http.url import Origin, Url
+
+if TYPE_CHECKING:
+    from mcp_stdio.http.tls import Contexts
 
 log = logging.getLogger(__name__)
 
@@ -41,20 +44,22 @@ def open_client(
     config: Config,
     *,
     authorizer: Authorizer | None = None,
+    tls: Contexts | None = None,
     environ: Mapping[str, str] = os.environ,
     platform: str = sys.platform,
 ) -> Client:
     """The client for the server of these settings; connects to nothing yet.
 
-    `authorizer` replaces the headers of the settings. Raises UsageFailure for a bad URL, and for
-    certificate files that cannot be used.
+    `authorizer` replaces the headers of the settings; `tls` gives the context that they ask for, if
+    it is made already. Raises UsageFailure for a bad URL, and for certificate files that cannot be
+    used.
     """
     try:
         origin = Url.parse(config.url).origin
     except ValueError as exc:
         raise UsageFailure(f"the URL cannot be used: {exc}", hint="check the URL") from None
 
-    tls = _certificates(config.tls)
+    tls = tls or _certificates(config.tls)
     if origin.scheme == "https" and config.tls != Tls():
         tls()  # the user's files are read while a mistake in them is still one of usage
     lane = _lane(config, tls, None, environ, platform)
@@ -76,7 +81,7 @@ def open_lane(
     return _lane(config, _certificates(config.tls), accepts, environ, platform)
 
 
-def _certificates(settings: Tls) -> Callable[[], ssl.SSLContext]:
+def _certificates(settings: Tls) -> Contexts:
     @cache
     def tls() -> ssl.SSLContext:
         from mcp_stdio.http.tls import context  # loads certificates: not for http://
@@ -88,7 +93,7 @@ def _certificates(settings: Tls) -> Callable[[], ssl.SSLContext]:
 
 def _lane(
     config: Config,
-    tls: Callable[[], ssl.SSLContext],
+    tls: Contexts,
     accepts: Accepts | None,
     environ: Mapping[str, str],
     platform: str,
@@ -161,7 +166,7 @@ class Client(Lane):
         if not self._moved:
             return request
         moved = self._moved.get((request.method, request.url))
-        return request if moved is None else replace(request, url=moved)
+        return request if moved is None else request._replace(url=moved)
 
     def _remember(self, request: Request, url: Url) -> None:
         """From now on such requests go to `url` at once: a redirect has led there."""
@@ -251,7 +256,7 @@ class _Exchange(Exchange):
             else:
                 return self._accept(head)
             await self.aclose()
-            await self.send(replace(self._request, url=url))
+            await self.send(self._request._replace(url=url))
         return self._head
 
     async def _next_head(self) -> Head:

@@ -82,7 +82,8 @@ async def dial(
 async def _connect(url: Url, accepts: Accepts | None) -> trio.SocketStream:
     try:
         if accepts is None:
-            return await trio.open_tcp_stream(url.host, url.port)
+            # Given text, the resolver loads the tables of IDNA, which `Url` has applied already.
+            return await trio.open_tcp_stream(url.host.encode("ascii"), url.port)
         return await _first(await _accepted(url, accepts))
     except (socket.gaierror, UnicodeError) as exc:
         words = explain(exc) if isinstance(exc, OSError) else "it is not a valid name"

@@ -1,10 +1,6 @@
 """URLs as the relay needs them: parsed once, origin comparable, never printed with a secret."""
 
-from __future__ import annotations
-
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 from urllib.parse import quote, unquote, urljoin, urlsplit
@@ -20,8 +16,11 @@ MIN_PATH_SECRET = 20
 """The same for a segment of a path, if it mixes letters and digits: some servers take a key there
 (`/api/mcp/s/<key>/mcp`)."""
 
-_HOST = re.compile(r"[a-z0-9._~-]+|[0-9a-f:.]*:[0-9a-f:.]*")
-"""A host name or an IPv6 address, lower case; what else RFC 3986 allows, no resolver knows."""
+_IN_NAMES = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._~-")
+"""Characters of a host name in lower case; what else RFC 3986 allows, no resolver knows."""
+
+_IN_IPV6 = frozenset("0123456789abcdef:.")
+"""Characters of an IPv6 address in lower case; one of them is a colon."""
 
 
 class Origin(NamedTuple):
@@ -32,20 +31,21 @@ class Origin(NamedTuple):
     port: int
 
 
-@dataclass(frozen=True)
-class Url:
-    """An absolute http or https URL. `target` is path and query, as a request line wants them.
-
-    What follows from it is remembered: a session asks the same of one URL for each message.
-    """
-
+class _Parts(NamedTuple):
     scheme: str
     host: str
     port: int
     target: str
 
+
+class Url(_Parts):
+    """An absolute http or https URL. `target` is path and query, as a request line wants them.
+
+    What follows from it is remembered: a session asks the same of one URL for each message.
+    """
+
     @classmethod
-    def parse(cls, text: str) -> Url:
+    def parse(cls, text: str) -> "Url":
         """Read a URL without user information and fragment. Raises ValueError with a reason."""
         if any(ch.isspace() or not ch.isprintable() for ch in text):
             raise ValueError("it contains white space or control characters")
@@ -70,7 +70,9 @@ class Url:
                 host = host.encode("idna").decode("ascii")
             except UnicodeError:
                 raise ValueError("its host is not a valid name") from None
-        if not _HOST.fullmatch(host) or ("[" in parts.netloc) != (":" in host):
+        is_ipv6 = ":" in host
+        characters = _IN_IPV6 if is_ipv6 else _IN_NAMES
+        if not characters.issuperset(host) or ("[" in parts.netloc) != is_ipv6:
             raise ValueError("its host is not a valid name")
         target = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
         if parts.query:
@@ -106,7 +108,7 @@ class Url:
         )
         return f"{self.scheme}://{self.authority}{path}"
 
-    def join(self, reference: str) -> Url:
+    def join(self, reference: str) -> "Url":
         """The URL that `reference` (a `Location` header) denotes. Raises ValueError."""
         try:
             joined = urljoin(str(self), reference)

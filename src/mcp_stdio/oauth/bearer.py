@@ -17,7 +17,6 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from math import inf
 
 import trio
@@ -207,7 +206,7 @@ class Bearer:
         kept = [each for each in refused.headers if each[0].lower() != AUTHORIZATION.lower()]
         given = await self._others.headers()
         kept += [each for each in given if each[0].lower() == AUTHORIZATION.lower()]
-        return replace(refused, headers=tuple(kept))
+        return refused._replace(headers=tuple(kept))
 
     def _is_replaced_by_hand(self, sent: str) -> bool:
         """Look for a sign-in by hand: nothing else helps against a server that refuses its own."""

@@ -8,7 +8,6 @@ and replaced by `session`, and never comes back.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
 
 import trio
 
@@ -31,17 +30,17 @@ COMPLETION = 1.0
 stream; cut off at once, its connection could not be used again."""
 
 
-@dataclass(slots=True)
 class _Open:
     """A request of the client under way."""
 
-    message: Message
-    call: Call
-    patience: Patience
-    has_begun: bool = False
-    waits_elsewhere: bool = False  # the answer comes on a stream that all requests share
-    is_over: trio.Event = field(default_factory=trio.Event)  # answered there, or in vain
-    failure: RelayError | None = None
+    def __init__(self, message: Message, call: Call, patience: Patience) -> None:
+        self.message = message
+        self.call = call
+        self.patience = patience
+        self.has_begun = False
+        self.waits_elsewhere = False  # the answer comes on a stream that all requests share
+        self.is_over = trio.Event()  # answered there, or in vain
+        self.failure: RelayError | None = None
 
     def fail(self, failure: RelayError) -> None:
         """No answer will come there."""
