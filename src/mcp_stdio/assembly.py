@@ -41,7 +41,6 @@ from mcp_stdio.upstream.exchange import Messenger
 from mcp_stdio.upstream.on_demand import OnDemand
 
 if TYPE_CHECKING:
-    from mcp_stdio.http.tls import Contexts
     from mcp_stdio.oauth.bearer import Bearer
     from mcp_stdio.oauth.fetch import Fetcher
     from mcp_stdio.stand_in import SignIn
@@ -65,11 +64,11 @@ def given(config: Config) -> Authorizer:
 class Access:
     """The way to the server: `client` reaches it, with the credential that the settings ask for.
 
-    `tls` is as for `open_client`. Connects to nothing yet. Raises UsageFailure, as that does, and
-    StoreFailure where there is no place to keep a sign-in.
+    Connects to nothing yet. Raises UsageFailure, as `open_client` does, and StoreFailure where
+    there is no place to keep a sign-in.
     """
 
-    def __init__(self, config: Config, tls: Contexts | None = None) -> None:
+    def __init__(self, config: Config) -> None:
         authorizer = given(config)
         self.bearer: Bearer | None = None
         self._fetcher: Fetcher | None = None
@@ -87,7 +86,7 @@ class Access:
                 oauth = oauth._replace(start_wait=patience)
             authorizer = self.bearer = Bearer(oauth, entry, authorizer, self._fetcher.fetch)
             self.bearer.recall()
-        self.client = open_client(config, authorizer=authorizer, tls=tls)
+        self.client = open_client(config, authorizer=authorizer)
 
     def attend(self, nursery: trio.Nursery, grace: Callable[[], float] | None = None) -> None:
         """Run in `nursery` what signing in takes.

@@ -115,11 +115,11 @@ class _Direct:
 class _Threaded:
     """Takes what fits into a queue, whole or not at all; a thread writes it.
 
-    Besides one that reads certificates at the start, this is the one thread that is not trio's. A
-    pipe or console of Windows cannot be asked whether it is full, so that writing to it may last
-    for ever; and neither can the log wait for a thread of trio's, for it is called from plain
-    functions, and before and after the event loop runs. The thread is a daemon: it never keeps the
-    process alive. What fails to be written is lost, for there is nobody left to tell.
+    This is the one thread that is not trio's. A pipe or console of Windows cannot be asked whether
+    it is full, so that writing to it may last for ever; and neither can the log wait for a thread
+    of trio's, for it is called from plain functions, and before and after the event loop runs. The
+    thread is a daemon: it never keeps the process alive. What fails to be written is lost, for
+    there is nobody left to tell.
     """
 
     def __init__(self, fd: int) -> None:

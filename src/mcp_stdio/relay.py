@@ -21,7 +21,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from math import inf
-from typing import TYPE_CHECKING
 
 import trio
 
@@ -40,9 +39,6 @@ from mcp_stdio.sleep import SleepDetector
 from mcp_stdio.stdio import Input, Output, standard_input, standard_output
 from mcp_stdio.upstream import Call, Emit, Upstream
 from mcp_stdio.upstream.background import guarded
-
-if TYPE_CHECKING:
-    from mcp_stdio.http.tls import Contexts
 
 log = logging.getLogger(__name__)
 
@@ -68,13 +64,10 @@ SIGNALS = [
 ]
 
 
-async def serve(config: Config, tls: Contexts | None = None) -> None:
-    """Relay between standard input and output and the server until the client has gone.
-
-    `tls` gives the context that the settings ask for, if it is made already.
-    """
+async def serve(config: Config) -> None:
+    """Relay between standard input and output and the server until the client has gone."""
     raise_descriptor_limit()
-    access, url = Access(config, tls), Url.parse(config.url)
+    access, url = Access(config), Url.parse(config.url)
     client, bearer = access.client, access.bearer
 
     def open_upstream(nursery: trio.Nursery, emit: Emit) -> Upstream:

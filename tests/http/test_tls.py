@@ -24,7 +24,7 @@ from mcp_stdio.config import Tls
 from mcp_stdio.errors import ConnectionLost, TlsFailure, UsageFailure
 from mcp_stdio.http import Request
 from mcp_stdio.http.direct import Direct
-from mcp_stdio.http.tls import Ahead, context
+from mcp_stdio.http.tls import context
 from mcp_stdio.http.url import Url
 from tests.http.fetching import fetch, get, post, until
 from tests.http.raw_server import TIMEOUT, Peer, answering, saying, serve
@@ -35,7 +35,7 @@ LARGE = bytes(20_000_000)
 
 
 def lane_for(tls: Tls) -> Direct:
-    return Direct(Ahead(tls), timeout_connect=TIMEOUT, timeout_write=TIMEOUT)
+    return Direct(lambda: context(tls), timeout_connect=TIMEOUT, timeout_write=TIMEOUT)
 
 
 @pytest.fixture
@@ -479,17 +479,3 @@ def test_a_key_with_a_passphrase_is_refused_and_nobody_is_asked(
     key.write_bytes(locked)
     with pytest.raises(UsageFailure, match="protected by a passphrase"):
         context(Tls(cert=str(cert), key=str(key)))
-
-
-def test_a_context_made_ahead_is_always_the_same() -> None:
-    ahead = Ahead(Tls(insecure=True))
-    made = ahead()
-    assert made.verify_mode == ssl.CERT_NONE
-    assert ahead() is made
-
-
-def test_whoever_needs_a_context_made_ahead_hears_why_there_is_none(tmp_path: Path) -> None:
-    ahead = Ahead(Tls(cacert=str(tmp_path / "none")))
-    for _ in range(2):
-        with pytest.raises(UsageFailure, match="cannot be read"):
-            ahead()

@@ -70,16 +70,11 @@ def _run(argv: Sequence[str]) -> int:
                     signal.signal(getattr(signal, name), lambda *_: os._exit(NORMAL_END))
 
             with _loading():
-                tls = None
-                if config.url.startswith("https:"):
-                    from mcp_stdio.http.tls import Ahead
-
-                    tls = Ahead(config.tls)
                 import trio
 
                 from mcp_stdio import relay
 
-            trio.run(relay.serve, config, tls)
+            trio.run(relay.serve, config)
             return NORMAL_END
         case Check(config, as_json):
             with _loading():

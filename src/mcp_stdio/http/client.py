@@ -13,10 +13,9 @@ import logging
 import os
 import ssl
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING
 
 import trio
 
@@ -27,9 +26,6 @@ from mcp_stdio.http.authorizer import Authorizer, Fixed
 from mcp_stdio.http.cookies import Cookies
 from mcp_stdio.http.decoded import Decoded, lost
 from mcp_stdio.http.url import Origin, Url
-
-if TYPE_CHECKING:
-    from mcp_stdio.http.tls import Contexts
 
 log = logging.getLogger(__name__)
 
@@ -44,22 +40,20 @@ def open_client(
     config: Config,
     *,
     authorizer: Authorizer | None = None,
-    tls: Contexts | None = None,
     environ: Mapping[str, str] = os.environ,
     platform: str = sys.platform,
 ) -> Client:
     """The client for the server of these settings; connects to nothing yet.
 
-    `authorizer` replaces the headers of the settings; `tls` gives the context that they ask for, if
-    it is made already. Raises UsageFailure for a bad URL, and for certificate files that cannot be
-    used.
+    `authorizer` replaces the headers of the settings. Raises UsageFailure for a bad URL, and for
+    certificate files that cannot be used.
     """
     try:
         origin = Url.parse(config.url).origin
     except ValueError as exc:
         raise UsageFailure(f"the URL cannot be used: {exc}", hint="check the URL") from None
 
-    tls = tls or _certificates(config.tls)
+    tls = _certificates(config.tls)
     if origin.scheme == "https" and config.tls != Tls():
         tls()  # the user's files are read while a mistake in them is still one of usage
     lane = _lane(config, tls, None, environ, platform)
@@ -81,7 +75,7 @@ def open_lane(
     return _lane(config, _certificates(config.tls), accepts, environ, platform)
 
 
-def _certificates(settings: Tls) -> Contexts:
+def _certificates(settings: Tls) -> Callable[[], ssl.SSLContext]:
     @cache
     def tls() -> ssl.SSLContext:
         from mcp_stdio.http.tls import context  # loads certificates: not for http://
@@ -93,7 +87,7 @@ def _certificates(settings: Tls) -> Contexts:
 
 def _lane(
     config: Config,
-    tls: Contexts,
+    tls: Callable[[], ssl.SSLContext],
     accepts: Accepts | None,
     environ: Mapping[str, str],
     platform: str,

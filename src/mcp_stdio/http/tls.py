@@ -10,9 +10,6 @@ from __future__ import annotations
 import importlib
 import os
 import ssl
-import threading
-from collections.abc import Callable
-from typing import TypeAlias
 
 from mcp_stdio import config
 from mcp_stdio.errors import TlsFailure, UsageFailure, quote
@@ -57,39 +54,6 @@ def context(tls: config.Tls) -> ssl.SSLContext:
     if tls.cert is not None:
         _add_identity(result, tls.cert, tls.key)
     return result
-
-
-Contexts: TypeAlias = Callable[[], ssl.SSLContext]
-"""Gives the context whenever one is needed, always the same."""
-
-
-class Ahead:
-    """A context in the making, from now on, in a thread; calling it gives it. A `Contexts`.
-
-    While OpenSSL reads certificates, Python is free to load modules. The thread is a daemon: it
-    keeps nobody from leaving.
-    """
-
-    def __init__(self, tls: config.Tls) -> None:
-        self._tls = tls
-        self._context: ssl.SSLContext | None = None
-        self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._make, name="certificates", daemon=True)
-        self._thread.start()
-
-    def _make(self) -> None:
-        try:
-            self._context = context(self._tls)
-        except BaseException as exc:  # noqa: BLE001 - it is raised to whoever needs the context
-            self._failure = exc
-
-    def __call__(self) -> ssl.SSLContext:
-        """Wait for the context; raises as `context` does."""
-        self._thread.join()
-        if self._failure is not None:
-            raise self._failure
-        assert self._context is not None
-        return self._context
 
 
 def handshake_failure(error: BaseException | None, authority: str) -> TlsFailure:
