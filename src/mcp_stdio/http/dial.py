@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import socket
 import ssl
+from collections.abc import Callable
 from typing import Any
 
 import trio
@@ -43,7 +44,7 @@ class NoAcceptableAddress(Unreachable):
 
 async def dial(
     url: Url,
-    context: ssl.SSLContext | None,
+    tls: Callable[[], ssl.SSLContext],
     *,
     timeout_connect: float,
     timeout_write: float | None,
@@ -51,8 +52,9 @@ async def dial(
 ) -> tuple[Transport, Stream]:
     """Connect to the origin of `url` within `timeout_connect` seconds.
 
-    Gives the TCP connection and what to read from and write to: itself, or TLS over it where there
-    is a `context`. Raises Unreachable, TlsFailure; NoAcceptableAddress if `accepts` takes none.
+    Gives the TCP connection and what to read from and write to: itself, or for `https` TLS over it,
+    with the context that `tls` gives then. Raises Unreachable, TlsFailure; NoAcceptableAddress if
+    `accepts` takes none.
     """
     transport: Transport | None = None
     is_connected = False
@@ -60,8 +62,8 @@ async def dial(
         with trio.move_on_after(timeout_connect):
             transport = Transport(await _connect(url, accepts), timeout_write=timeout_write)
             stream: Stream = transport
-            if context is not None:
-                stream = await _secure(transport, context, url)
+            if url.scheme == "https":
+                stream = await _secure(transport, tls(), url)
             is_connected = True
             return transport, stream
     finally:

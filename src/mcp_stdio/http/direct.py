@@ -15,6 +15,8 @@ from __future__ import annotations
 import ssl
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
 
 import trio
 
@@ -46,8 +48,7 @@ class Direct(Lane):
         timeout_write: float | None = 30.0,
         accepts: Accepts | None = None,
     ) -> None:
-        self._tls = tls
-        self._context: ssl.SSLContext | None = None
+        self._tls = cache(tls)
         self._timeout_connect = timeout_connect
         self._timeout_write = timeout_write
         self._accepts = accepts
@@ -79,9 +80,13 @@ class Direct(Lane):
         """
         preparation = self._preparations[url.origin] = _Preparation()
         try:
-            self._keep(await self._dial(url))
-        except RelayError as exc:
-            preparation.failure = exc
+            async with trio.open_nursery() as nursery:
+                if url.scheme == "https":
+                    nursery.start_soon(self._prepare_tls)
+                try:
+                    self._keep(await self._dial(url))
+                except RelayError as exc:
+                    preparation.failure = exc
         finally:
             preparation.is_over.set()
             if self._preparations.get(url.origin) is preparation:
@@ -140,15 +145,17 @@ class Direct(Lane):
                 return connection
         return await self._dial(request.url)
 
+    async def _prepare_tls(self) -> None:
+        # Reading certificates takes some 15 ms: as long as a name is resolved or a server answers,
+        # if not longer. The dialling, begun before, waits for the network meanwhile.
+        await trio.lowlevel.checkpoint()
+        with suppress(RelayError):  # raised again to whoever needs them
+            self._tls()
+
     async def _dial(self, url: Url) -> Connection:
-        context = None
-        if url.scheme == "https":
-            if self._context is None:
-                self._context = self._tls()
-            context = self._context
         transport, stream = await dial(
             url,
-            context,
+            self._tls,
             timeout_connect=self._timeout_connect,
             timeout_write=self._timeout_write,
             accepts=self._accepts,
