@@ -73,6 +73,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bridge": {"errors", "jsonrpc", "log", "spec", "splice", "upstream"},
     "oauth": {"config", "errors", "http", "log", "redaction", "spec"},
     "in_flight": {"errors", "jsonrpc", "spec", "upstream"},
+    "delivery": {"descriptors", "in_flight", "jsonrpc", "log", "stdio", "upstream"},
     "sleep": set(),
     "last_words": {"errors", "jsonrpc", "spec"},
     # top
@@ -94,6 +95,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "relay": {
         *CORE,
         "assembly",
+        "delivery",
         "descriptors",
         "http",
         "in_flight",

@@ -17,9 +17,9 @@ import logging
 import os
 import signal
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from math import inf
 
 import trio
@@ -27,6 +27,7 @@ import trio
 from mcp_stdio import __version__, jsonrpc, spec
 from mcp_stdio.assembly import Access, assemble
 from mcp_stdio.config import Config
+from mcp_stdio.delivery import ToClient, ToRequest
 from mcp_stdio.errors import BadAnswer, ConnectionLost, OutputClosed, RelayError
 from mcp_stdio.framing import Oversized
 from mcp_stdio.http import Lane
@@ -118,7 +119,9 @@ class Relay:
         self._open_upstream = open_upstream
         self._drain_timeout = drain_timeout
         self._sleep = SleepDetector(wall_clock)
+        self._to_client = ToClient(output)
         self._in_flight = InFlight()
+        self._read_messages: deque[Relayed] = deque()  # their tasks have not begun yet
         self._intake = trio.CancelScope()
         self._draining = trio.CancelScope()
         self._last_words = LAST_WORDS
@@ -133,7 +136,7 @@ class Relay:
             await watching.start(self._watch_signals)
             try:
                 async with trio.open_nursery() as background:
-                    self._upstream = self._open_upstream(background, self._emit)
+                    self._upstream = self._open_upstream(background, self._to_client)
                     background.start_soon(self._watch)
                     await self._work()
                     background.cancel_scope.cancel()
@@ -193,7 +196,8 @@ class Relay:
         log.warning("dropped a %s: %s", "notification" if line.has_method else "response", text)
 
     def _take(self, message: Message, *, is_in_batch: bool) -> None:
-        log.debug("client: %s", message)
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("client: %s", message)
         if message in self._in_flight:
             text = "a request with this id is still being answered"
             self._refuse(jsonrpc.INVALID_REQUEST, text, message.id)
@@ -203,7 +207,8 @@ class Relay:
         elif message.method == spec.CANCELLED and not message.is_request:
             self._in_flight.cancel(message)  # its own task tells the server
         else:
-            self._nursery.start_soon(self._relay, self._in_flight.open(message))
+            self._read_messages.append(self._in_flight.open(message))
+            self._nursery.start_soon(self._relay)
 
     def _refuse(self, code: int, text: str, id: jsonrpc.Id | None) -> None:
         """Answer what never became a message of its own (S-7)."""
@@ -213,8 +218,13 @@ class Relay:
 
     # Relaying one message
 
-    async def _relay(self, relayed: Relayed) -> None:
-        """Send one message and see to it that a request gets exactly one answer."""
+    async def _relay(self) -> None:
+        """Send one message and see to it that a request gets exactly one answer.
+
+        Trio begins tasks in an order of its own. Whichever comes first takes what was read first,
+        so that none waits for its turn only because of that.
+        """
+        relayed = self._read_messages.popleft()
         with relayed.scope:
             try:
                 await self._send(relayed)
@@ -229,14 +239,14 @@ class Relay:
                 await self._fail(relayed, None)
             finally:
                 self._in_flight.close(relayed)
-                # If it is still open, something else has failed that ends the program.
-                with trio.CancelScope(shield=True):  # the output's deadline bounds it
-                    await self._fail(relayed, _cut_off())
+                if relayed.is_open:  # something else has failed that ends the program
+                    with trio.CancelScope(shield=True):  # the output's deadline bounds it
+                        await self._fail(relayed, _cut_off())
 
     async def _send(self, relayed: Relayed) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()  # what was withdrawn by then is never sent
-        call = Call(partial(self._emit_for, relayed), relayed.turn, relayed)
-        await self._upstream.send(relayed.message, call)
+        to_request = ToRequest(self._output, relayed)
+        await self._upstream.send(relayed.message, Call(to_request, relayed.turn, relayed))
         if relayed.is_open:
             raise BadAnswer("the server's answer is missing")
 
@@ -250,34 +260,12 @@ class Relay:
         else:
             text = "internal error in mcp-stdio; its log has the details"
             answer = jsonrpc.error(id, jsonrpc.INTERNAL_ERROR, text)
-        await self._emit_for(relayed, answer)
-
-    async def _emit_for(self, relayed: Relayed, message: Message) -> None:
-        """Write what came back for a request: one response, and nothing once it is withdrawn."""
-        async with self._output.lock:
-            if relayed.withdrawn is not None or (message.is_response and relayed.is_answered):
-                return
-            # Before the write: a quick client may use the id again before that has returned.
-            relayed.is_answered = relayed.is_answered or message.is_response
-            try:
-                await self._write(message)
-            except BaseException:
-                relayed.is_answered = relayed.is_answered and not message.is_response
-                raise
-
-    async def _emit(self, message: Message) -> None:
-        """Write what belongs to no request."""
-        async with self._output.lock:
-            await self._write(message)
-
-    async def _write(self, message: Message) -> None:
-        log.debug("to client: %s", message)
-        await self._output.write_line(message.raw)
+        await ToRequest(self._output, relayed)(answer)
 
     async def _emit_surely(self, message: Message) -> None:
         """Write an answer of our own, also while everything ends."""
         with trio.CancelScope(shield=True):  # the output's deadline bounds it
-            await self._emit(message)
+            await self._to_client(message)
 
     def grace(self) -> float:
         """Seconds that background work has left once everything ends."""

@@ -14,7 +14,7 @@ from mcp_stdio import splice
 from mcp_stdio.errors import RelayError
 from mcp_stdio.jsonrpc import Message
 from mcp_stdio.spec import LISTS
-from mcp_stdio.upstream import Call, Upstream, ask
+from mcp_stdio.upstream import Call, Sending, Upstream, ask
 
 log = logging.getLogger(__name__)
 
@@ -40,15 +40,12 @@ class MergedPages:
         """The protocol version agreed with the client."""
         return self._upstream.version
 
-    async def send(self, message: Message, call: Call) -> None:
+    def send(self, message: Message, call: Call) -> Sending:
         """Deliver one message; see `Upstream.send`."""
-        items = LISTS.get(message.method) if message.is_request else None
-        if items is None or "cursor" in message.params:
-            await self._upstream.send(message, call)
-            return
-        first = await ask(self._upstream, message, call)
-        if first is not None:
-            await call.emit(await self._merged(first, message, items, call))
+        items = LISTS.get(message.method)
+        if items is None or not message.is_request or "cursor" in message.params:
+            return self._upstream.send(message, call)
+        return self._list(message, call, items)
 
     def refresh(self) -> None:
         """See `Upstream.refresh`."""
@@ -57,6 +54,11 @@ class MergedPages:
     async def aclose(self) -> None:
         """See `Upstream.aclose`."""
         await self._upstream.aclose()
+
+    async def _list(self, message: Message, call: Call, items: str) -> None:
+        first = await ask(self._upstream, message, call)
+        if first is not None:
+            await call.emit(await self._merged(first, message, items, call))
 
     async def _merged(self, first: Message, request: Message, items: str, call: Call) -> Message:
         merged = _Pages(first, items)

@@ -137,8 +137,11 @@ class StandIn:
             await self._upstream.send(message, call)
         else:
             # Messages that wait do so in a line of their own, and hold up none that need not.
-            with call.passing_to(self._held) as call:
+            call.pass_to(self._held)
+            try:
                 await self._deliver(message, call)
+            finally:
+                call.turn.over()
 
     def refresh(self) -> None:
         """See `Upstream.refresh`."""
@@ -173,7 +176,7 @@ class StandIn:
             await call.emit(incoming)
 
         try:
-            await self._upstream.send(message, call.emitting(note))
+            await self._upstream.send(message, call.answering(note))
         except SignInPending as pending:
             if self._opened is not opened:  # the client has begun anew meanwhile
                 raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from mcp_stdio import jsonrpc
 from mcp_stdio.errors import (
     AuthorizationFailed,
     BadAnswer,
@@ -20,6 +22,8 @@ from mcp_stdio.errors import (
     TooLarge,
     Unreachable,
 )
+from mcp_stdio.jsonrpc import Message
+from mcp_stdio.upstream import Receiver, own_call
 from mcp_stdio.upstream.exchange import LINGER
 from mcp_stdio.upstream.refusal import ERROR_BODY, ERROR_TIME, HttpRefusal
 from tests.upstream.fakes import (
@@ -187,6 +191,37 @@ async def test_a_stream_brings_everything_in_order_and_ends_with_the_answer(
     assert asked.result == {"value": "done"}
     assert asked.emitted[-1].is_response
     assert asked.took == pytest.approx(5)
+
+
+class Together(Receiver):
+    """Notes what came together, by the texts of the notes."""
+
+    def __init__(self) -> None:
+        self.got: list[list[str]] = []
+
+    async def __call__(self, message: Message) -> None:
+        self.got.append([text_of(message)])
+
+    async def together(self, messages: Sequence[Message]) -> None:
+        self.got.append([text_of(message) for message in messages])
+
+
+def text_of(message: Message) -> str:
+    return "answer" if message.is_response else str(message.params["data"])
+
+
+async def test_what_one_read_brings_before_the_answer_is_emitted_together(
+    autojump_clock: MockClock,
+) -> None:
+    def stream(seen: Seen) -> Reply:
+        several = event(note("a")) + event({"id": "other", "result": {}}) + event(note("b"))
+        return events(several, 1.0, event(note("c")) + event(answer(seen)) + event(note("late")))
+
+    server, together = Server(**{CALL: stream}), Together()
+    async with messaging(server) as client:
+        request = jsonrpc.request(1, CALL)
+        await client.upstream.send(request, own_call(together))
+    assert together.got == [["a"], ["b"], ["c"], ["answer"]]
 
 
 async def test_each_message_is_emitted_when_it_comes(autojump_clock: MockClock) -> None:

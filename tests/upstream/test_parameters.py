@@ -623,16 +623,37 @@ def step(token: Any, progress: Any, method: str = "notifications/progress") -> M
 
 
 async def delivered(*steps: Message) -> list[bool]:
-    """Which of the steps of a further attempt reach the client."""
+    """Which of the steps of a further attempt reach the client, in whatever pieces they come."""
+    found: list[list[bool]] = []
+    for size in (1, 2, len(steps)):
+        emitted: list[Message] = []
+
+        async def emit(message: Message, emitted: list[Message] = emitted) -> None:
+            emitted.append(message)
+
+        rising = Rising(emit)
+        for start in range(0, len(steps), size):
+            if size == 1:
+                await rising.emit(steps[start])
+            else:
+                await rising.emit_all(steps[start : start + size])
+        found.append([message in emitted for message in steps])
+    assert all(each == found[0] for each in found)
+    return found[0]
+
+
+async def test_a_first_attempt_is_delivered_as_it_is_and_counts() -> None:
     emitted: list[Message] = []
 
     async def emit(message: Message) -> None:
         emitted.append(message)
 
     rising = Rising(emit)
-    for message in steps:
-        await rising.emit(message)
-    return [message in emitted for message in steps]
+    await rising.first(step("p", 1))
+    await rising.first_all([step("p", 3), step("p", 2)])
+    await rising.emit_all([step("p", 3), step("p", 4)])
+    await rising.emit_all([step("p", 4)])
+    assert [message.params["progress"] for message in emitted] == [1, 3, 2, 4]
 
 
 @pytest.mark.parametrize(

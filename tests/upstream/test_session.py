@@ -4,6 +4,7 @@ S-9, Q-19, Q-20, E-1, E-7), and the order in which messages leave (P4)."""
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from mcp_stdio import jsonrpc
 from mcp_stdio.errors import (
     AuthorizationFailed,
     BadAnswer,
@@ -20,12 +22,18 @@ from mcp_stdio.errors import (
     Unreachable,
 )
 from mcp_stdio.jsonrpc import Message
+from mcp_stdio.upstream import own_call
 from mcp_stdio.upstream.barrier import INITIALIZED_GRACE, LISTENING_GRACE
+from mcp_stdio.upstream.exchange import Messenger
+from mcp_stdio.upstream.handshake import Handshake
+from mcp_stdio.upstream.patience import Patience
+from mcp_stdio.upstream.questions import Questions
 from mcp_stdio.upstream.refusal import HttpRefusal
 from tests.upstream.fakes import (
     FOREVER,
     INITIALIZE,
     LIMIT,
+    URL,
     Answer,
     Asked,
     Client,
@@ -814,6 +822,25 @@ async def test_a_call_that_was_sent_again_is_called_off_in_the_new_session(
 
 
 # The listening stream
+
+
+async def test_what_the_listening_stream_brings_together_is_emitted_together() -> None:
+    """In its order, with the answers that come on it in between."""
+    got: list[str] = []
+
+    async def emit_all(messages: Sequence[Message]) -> None:
+        got.append(" ".join(message.method for message in messages))
+
+    async def emit(message: Message) -> None:
+        got.append(str(message.id))
+
+    messenger = Messenger(Server(), URL, limit=LIMIT)
+    handshake: Handshake = Handshake(messenger, Questions())
+    with Patience(silence=None, total=None) as patience:
+        handshake.opened(jsonrpc.request("id", "tools/call"), own_call(emit), patience)
+        one, two = jsonrpc.notification("one"), jsonrpc.notification("two")
+        await handshake.take([one, two, jsonrpc.result("id", {}), two, one, one], emit_all)
+    assert got == ["one two", "id", "two one one"]
 
 
 @pytest.mark.parametrize("status", [405, 404, 406, 501, 400, 401, 403])

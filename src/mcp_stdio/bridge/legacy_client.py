@@ -234,10 +234,11 @@ class LegacyClient:
 
     async def _relay(self, message: Message, call: Call, conversation: _Conversation) -> None:
         """Send a request, and emit the response that is no question (B-6, B-8, B-14, B-16)."""
-        progress = Rising(call.emit)
+        progress = Rising(call.emit, call.emit_all)
         send = partial(self._ask, conversation)
         with Patience(silence=None, total=self._timeout_call):
-            response = await send(message, call.emitting(progress.first))
+            first = Call(progress.first, call.turn, call.leave, progress.first_all)
+            response = await send(message, first)
             if message.method in spec.MAY_NEED_INPUT:
                 rounds = Rounds(
                     message,

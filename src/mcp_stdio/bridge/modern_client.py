@@ -106,8 +106,11 @@ class ModernClient:
         # What waits for the opening leaves in the order in which it was read, and keeps nothing
         # else waiting meanwhile (P4).
         await call.turn.come()
-        with call.passing_to(self._departures) as call:
+        call.pass_to(self._departures)
+        try:
             await deliver(message, call, await self._session(message))
+        finally:
+            call.turn.over()
 
     async def _notify(self, message: Message, call: Call, opened: reshaping.Opened) -> None:
         await self._upstream.send(reshaping.notification(message), call)

@@ -80,7 +80,10 @@ class Rounds:
                 await self._wait()
             id = next(self._ids)
             retry = input_required.again(self._request, id, answers, asked.state)
-            response = await self._send(retry, self._call.emitting(self._progress.emit))
+            again = Call(
+                self._progress.emit, self._call.turn, self._call.leave, self._progress.emit_all
+            )
+            response = await self._send(retry, again)
         if response is not None and response.error is None:
             for elicitation in self._visited:
                 params = {"elicitationId": elicitation}

@@ -17,7 +17,7 @@ from mcp_stdio.era.evidence import Verdict
 from mcp_stdio.era.handshaking import Handshaking
 from mcp_stdio.era.probing import Probing
 from mcp_stdio.jsonrpc import Message
-from mcp_stdio.upstream import Call
+from mcp_stdio.upstream import Call, Sending
 from mcp_stdio.upstream.turn import Queue
 
 log = logging.getLogger(__name__)
@@ -40,11 +40,11 @@ class Era:
         """Deliver one message; see `Upstream.send`."""
         await call.turn.come()
         is_modern = self._is_modern(message)
-        with call.passing_to(self._queues[is_modern]) as call:
-            if is_modern:
-                await self._probing.send(message, call)
-            else:
-                await self._shaken(message, call)
+        call.pass_to(self._queues[is_modern])
+        try:
+            await (self._probing.send if is_modern else self._shaken)(message, call)
+        finally:
+            call.turn.over()
 
     def refresh(self) -> None:
         """See `Upstream.refresh`."""
@@ -67,27 +67,28 @@ class Era:
         # To a modern server what describes itself badly goes as it is: it knows what to say (S-11).
         return not self._handshaking.has_begun and self._probing.verdict is Verdict.MODERN
 
-    async def _shaken(self, message: Message, call: Call) -> None:
-        if message.is_request and not self._is_expected(message):
-            assert message.id is not None
-            call.turn.over()
-            text = (
-                "Send `initialize` first, or name the protocol version in "
-                f"`params._meta[{spec.META_VERSION!r}]`"
-            )
-            await call.emit(jsonrpc.error(message.id, jsonrpc.INVALID_PARAMS, text))
-        elif self._handshaking.has_begun or message.is_request:
-            await self._handshaking.send(message, call)
-            if message.method == spec.INITIALIZE:
-                self._settle()
-        else:
+    def _shaken(self, message: Message, call: Call) -> Sending:
+        if message.is_request and message.method == spec.INITIALIZE:
+            return self._shake_hands(message, call)
+        is_ping = message.is_request and message.method == spec.PING
+        if self._handshaking.has_begun or is_ping:
+            return self._handshaking.send(message, call)
+        return self._turn_down(message, call)
+
+    async def _turn_down(self, message: Message, call: Call) -> None:
+        if not message.is_request:
             log.warning("dropped a %s: nothing has been opened", message.kind.value)
+            return
+        call.turn.over()
+        text = (
+            "Send `initialize` first, or name the protocol version in "
+            f"`params._meta[{spec.META_VERSION!r}]`"
+        )
+        await call.emit(jsonrpc.error(message.id, jsonrpc.INVALID_PARAMS, text))
 
-    def _is_expected(self, message: Message) -> bool:
-        return self._handshaking.has_begun or message.method in (spec.INITIALIZE, spec.PING)
-
-    def _settle(self) -> None:
-        """What an `initialize` has shown matters to the other face as well."""
+    async def _shake_hands(self, message: Message, call: Call) -> None:
+        await self._handshaking.send(message, call)
+        # What it has shown matters to the other face as well.
         if self._handshaking.is_native:
             self._probing.hasten()
         else:

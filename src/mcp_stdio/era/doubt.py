@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from math import inf
-from typing import NamedTuple
+from typing import Protocol
 
 import trio
 
@@ -29,11 +29,18 @@ INTERVAL = 30.0
 as often for it."""
 
 
-class Served(NamedTuple):
+class Served(Protocol):
     """The way to the server in use, and the era it rests on."""
 
-    upstream: Upstream
-    verdict: Verdict
+    @property
+    def upstream(self) -> Upstream:
+        """Who is sent to."""
+        ...
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the server is taken for."""
+        ...
 
 
 class Doubt:
@@ -53,9 +60,32 @@ class Doubt:
     ) -> None:
         """Deliver a request by the way that is `current`, or that has taken its place."""
         served = await current()
-        outcome = await _contradiction(message, call, served)
-        if outcome is None:
-            return
+        outcome: Outcome | None = None  # that speaks against the era
+
+        async def take(incoming: Message) -> None:
+            nonlocal outcome
+            if incoming.is_response and evidence.contradicts(served.verdict, message, incoming):
+                outcome = incoming
+            else:
+                await call.emit(incoming)
+
+        try:
+            await served.upstream.send(message, call.answering(take))
+        except RelayError as failure:
+            if not evidence.contradicts(served.verdict, message, failure):
+                raise
+            outcome = failure
+        if outcome is not None:
+            await self._meet(outcome, message, call, served, current)
+
+    async def _meet(
+        self,
+        outcome: Outcome,
+        message: Message,
+        call: Call,
+        served: Served,
+        current: Callable[[], Awaitable[Served]],
+    ) -> None:
         call.turn.over()
         await self._look_anew(outcome)
         try:
@@ -83,23 +113,3 @@ class Doubt:
             await self._look.join()
         except RelayError:
             pass  # it could not be found out, and is in the log
-
-
-async def _contradiction(message: Message, call: Call, served: Served) -> Outcome | None:
-    """Deliver a request; what became of it, if that speaks against the era. Else it is emitted."""
-    outcome: Outcome | None = None
-
-    async def take(incoming: Message) -> None:
-        nonlocal outcome
-        if incoming.is_response and evidence.contradicts(served.verdict, message, incoming):
-            outcome = incoming
-        else:
-            await call.emit(incoming)
-
-    try:
-        await served.upstream.send(message, call.emitting(take))
-    except RelayError as failure:
-        if not evidence.contradicts(served.verdict, message, failure):
-            raise
-        return failure
-    return outcome

@@ -107,6 +107,8 @@ def contradicts(verdict: Verdict, request: Message, failure: Outcome) -> bool:
     capability, and say no more than that.
     """
     error = failure.error if isinstance(failure, Message) else None
+    if error is None and isinstance(failure, Message):
+        return False
     match verdict:
         case Verdict.LEGACY if error is not None:
             wants_headers = request.method == spec.CALL_TOOL

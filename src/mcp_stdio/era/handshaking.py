@@ -92,10 +92,11 @@ class Handshaking:
         if message.is_request and message.method == spec.INITIALIZE:
             await self._begin(message, call)
             return
-        await self._settled.wait()
+        if not self._settled.is_set():
+            await self._settled.wait()
         if message.is_request:
             if self._standing.concerns(message):
-                call = call.emitting(self._standing.noting(message, call.emit))
+                call = call.answering(self._standing.noting(message, call.emit))
             await self._doubt.send(message, call, partial(self._current, call))
         else:
             await self._send_unanswered(message, call)
@@ -192,7 +193,7 @@ class Handshaking:
         while self._accepted is None:
             call.turn.over()
             await self._replay.join()
-        return Served(self._accepted.upstream, self._accepted.verdict)
+        return self._accepted
 
     async def _play_again(self) -> None:
         """Offer the client's `initialize` anew: nobody has accepted it yet."""

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import trio
 
 from mcp_stdio import __version__, jsonrpc, spec, splice
 from mcp_stdio.era import evidence
-from mcp_stdio.era.doubt import Doubt, Served
+from mcp_stdio.era.doubt import Doubt
 from mcp_stdio.era.evidence import Outcome, Verdict
 from mcp_stdio.errors import CannotBridge, RelayError, TimedOut
 from mcp_stdio.jsonrpc import METHOD_NOT_FOUND, Message
@@ -39,6 +40,13 @@ _OWN_INFO = {"name": "mcp-stdio", "version": __version__}
 _OF_EVERY_REQUEST = frozenset(
     {spec.META_VERSION, spec.META_CLIENT_INFO, spec.META_CLIENT_CAPABILITIES}
 )
+
+
+class _Way(NamedTuple):
+    """See `doubt.Served`."""
+
+    upstream: Upstream
+    verdict: Verdict
 
 
 class Probing:
@@ -216,15 +224,15 @@ class Probing:
         if self.verdict is Verdict.UNKNOWN and isinstance(outcome, RelayError):
             raise outcome
 
-    async def _current(self) -> Served:
+    async def _current(self) -> _Way:
         if self.verdict is Verdict.MODERN:
-            return Served(self._modern, Verdict.MODERN)
+            return _Way(self._modern, Verdict.MODERN)
         if self._bridge is None:
             raise CannotBridge(
                 "the remote server does not speak the protocol revision of this request",
                 hint="it opens with `initialize`; leave out `--bridge never` to have it bridged",
             )
-        return Served(self._bridge, self.verdict)
+        return _Way(self._bridge, self.verdict)
 
     async def _look_anew(self, reason: Outcome) -> None:
         if evidence.is_about_version(reason):

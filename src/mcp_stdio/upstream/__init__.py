@@ -7,9 +7,9 @@ hands on a call of its own whose `emit` is its own method.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any, Protocol, TypeAlias
 
 import trio
 
@@ -18,6 +18,36 @@ from mcp_stdio.upstream.turn import Queue, Turn
 
 Emit = Callable[[Message], Awaitable[None]]
 """Brings one message to the client; waits while the client does not read."""
+
+EmitAll = Callable[[Sequence[Message]], Awaitable[None]]
+"""Brings messages to the client that came together and answer nothing, in their order."""
+
+Sending: TypeAlias = Coroutine[Any, Any, None]
+"""What `send` of an upstream returns. One that does nothing with a message but hand it on returns
+what the next one gives, so that a message that concerns nobody costs nobody a frame."""
+
+
+class Receiver(Protocol):
+    """An `Emit` that takes what came together as one, for a single write."""
+
+    async def __call__(self, message: Message, /) -> None:
+        """See `Emit`."""
+        ...
+
+    async def together(self, messages: Sequence[Message], /) -> None:
+        """See `EmitAll`."""
+        ...
+
+
+def together(emit: Emit) -> EmitAll:
+    """The way for messages that came together, where `emit` is that for single ones."""
+    at_once: EmitAll | None = getattr(emit, "together", None)
+    return partial(_one_by_one, emit) if at_once is None else at_once
+
+
+async def _one_by_one(emit: Emit, messages: Sequence[Message]) -> None:
+    for message in messages:
+        await emit(message)
 
 
 class Leave(Protocol):
@@ -30,47 +60,45 @@ class Leave(Protocol):
         ...
 
 
-@dataclass(slots=True)
 class Call:
     """One message on its way to the server, and where the answers go.
 
-    `turn` keeps messages in the order they were read: wait for it before the first byte, pass it on
-    once sent or when waiting for something of one's own. `leave.withdrawn` is the client's
-    `notifications/cancelled` once there is one; the call's cancel scope is cancelled with it.
+    `emit` takes them; `emit_all` takes what came together and answers nothing, and goes by `emit`
+    where it is not given. `turn` keeps messages in the order they were read: wait for it before the
+    first byte, pass it on once sent or when waiting for something of one's own. `leave.withdrawn`
+    is the client's `notifications/cancelled` once there is one; the call's cancel scope is
+    cancelled with it.
     """
 
-    emit: Emit
-    turn: Turn
-    leave: Leave
+    __slots__ = ("emit", "emit_all", "leave", "turn")
+
+    def __init__(
+        self, emit: Emit, turn: Turn, leave: Leave, emit_all: EmitAll | None = None
+    ) -> None:
+        self.emit = emit
+        self.turn = turn
+        self.leave = leave
+        self.emit_all = together(emit) if emit_all is None else emit_all
 
     def emitting(self, emit: Emit) -> Call:
         """The same call with another receiver: how an upstream wraps an upstream."""
         return Call(emit, self.turn, self.leave)
 
-    def passing_to(self, queue: Queue) -> Passing:
-        """`with` this, the call's turn, which has come, is over and it has one in `queue` instead.
+    def answering(self, take: Emit) -> Call:
+        """The same call with another receiver for the response.
 
-        For an upstream that keeps messages in an order of its own from here on.
+        What else comes by itself is for `take` to hand on; what comes together goes past it.
         """
-        return Passing(self, queue)
+        return Call(take, self.turn, self.leave, self.emit_all)
 
+    def pass_to(self, queue: Queue) -> None:
+        """The turn, which has come, is over, and the call has one in `queue` instead.
 
-class Passing:
-    """See `Call.passing_to`; the new turn is over at the end, if it was not before."""
-
-    __slots__ = ("_call", "_turn")
-
-    def __init__(self, call: Call, queue: Queue) -> None:
-        self._call = call
-        self._turn = queue.take()
-
-    def __enter__(self) -> Call:
-        passed = Call(self._call.emit, self._turn, self._call.leave)
-        self._call.turn.over()
-        return passed
-
-    def __exit__(self, *_: object) -> None:
-        self._turn.over()
+        For an upstream that keeps messages in an order of its own from here on; it sees to it that
+        this turn is over at the end.
+        """
+        passed, self.turn = self.turn, queue.take()
+        passed.over()
 
 
 class _Staying:
@@ -95,7 +123,7 @@ class Upstream(Protocol):
         """The protocol version agreed with the client; None before there is one."""
         ...
 
-    async def send(self, message: Message, call: Call) -> None:
+    def send(self, message: Message, call: Call) -> Sending:
         """Deliver one message and emit what comes back.
 
         For a request, returns after its response was emitted. Raises RelayError where there will be
@@ -126,7 +154,7 @@ async def ask(upstream: Upstream, request: Message, call: Call) -> Message | Non
         else:
             await call.emit(message)
 
-    await upstream.send(request, call.emitting(take))
+    await upstream.send(request, call.answering(take))
     return response
 
 
@@ -142,4 +170,4 @@ def renamed(request: Message, call: Call, id: Id) -> tuple[Message, Call]:
             message = message.with_id(request.id)
         await call.emit(message)
 
-    return request.with_id(id), call.emitting(restore)
+    return request.with_id(id), call.answering(restore)

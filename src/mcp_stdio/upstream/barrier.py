@@ -27,6 +27,11 @@ class Barrier:
         self._begun = trio.Event()
         self._is_open = trio.Event()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether nobody waits any more."""
+        return self._is_open.is_set()
+
     def begin(self) -> None:
         """The notification is on its way: wait until it is accepted."""
         self._begun.set()
@@ -43,7 +48,7 @@ class Barrier:
 
     async def wait(self) -> None:
         """Wait until it is open, as long as that makes sense; afterwards it is."""
-        if self._is_open.is_set():
+        if self.is_open:
             return
         with trio.move_on_after(INITIALIZED_GRACE) as grace:
             await self._begun.wait()

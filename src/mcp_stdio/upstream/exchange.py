@@ -28,7 +28,7 @@ from mcp_stdio.http.body import read_beginning, read_body
 from mcp_stdio.http.url import Url
 from mcp_stdio.jsonrpc import Message, NotAMessage
 from mcp_stdio.spec import EVENT_STREAM, JSON, LISTEN, SAFE_METHODS
-from mcp_stdio.upstream import Call
+from mcp_stdio.upstream import Call, Sending
 from mcp_stdio.upstream.link import Link, LinkLost
 from mcp_stdio.upstream.patience import Patience
 from mcp_stdio.upstream.refusal import ERROR_BODY, ERROR_TIME, HttpRefusal, refusal
@@ -54,13 +54,13 @@ class Messenger:
         self.url = url
         self.limit = limit
 
-    async def ask(self, message: Message, link: Link, call: Call, patience: Patience) -> None:
+    def ask(self, message: Message, link: Link, call: Call, patience: Patience) -> Sending:
         """Send a request and emit all that comes back, the answer last.
 
         Raises RelayError where there is no answer; HttpRefusal may carry one that is not emitted.
         Enter `patience` around it.
         """
-        await _Inquiry(self, message, link, call, patience).run()
+        return _Inquiry(self, message, link, call, patience).run()
 
     async def tell(self, message: Message, link: Link, call: Call, patience: Patience) -> None:
         """Send a notification or a response; the body of the reply is of no interest (T-5).
@@ -103,6 +103,11 @@ class Messenger:
 class _Inquiry:
     """One request under way; `_sent` is how the server knows it, `_message` how the client does."""
 
+    __slots__ = (
+        "_call", "_exchange", "_has_head", "_link", "_message", "_messenger", "_patience", "_sent",
+        "_was_sent",
+    )  # fmt: skip
+
     def __init__(
         self, messenger: Messenger, message: Message, link: Link, call: Call, patience: Patience
     ) -> None:
@@ -117,9 +122,7 @@ class _Inquiry:
         self._was_sent = False
 
     async def run(self) -> None:
-        # Whoever listens has a pace of his own.
-        is_safe = self._message.method in SAFE_METHODS and self._message.method != LISTEN
-        retries = retry.Retries(is_safe=is_safe)
+        retries: retry.Retries | None = None
         self._link.opened(self._sent, self._call, self._patience)
         try:
             while True:
@@ -130,6 +133,10 @@ class _Inquiry:
                     await self._close()
                     if self._patience.is_done:
                         return
+                    if retries is None:
+                        # Whoever listens has a pace of his own.
+                        method = self._message.method
+                        retries = retry.Retries(is_safe=method in SAFE_METHODS - {LISTEN})
                     await _pause(retries, failure, self._call, self._patience)
                     if event_of(failure)[0] in MAY_HAVE_RUN:
                         self._begin_anew()
@@ -194,7 +201,11 @@ class _Inquiry:
         self._patience.hold()  # the client may take its time to read
         is_answered = False
         for message in messages:
-            is_answered = await self._take(message, is_sole=len(messages) == 1) or is_answered
+            if message.is_response:
+                is_sole = len(messages) == 1
+                is_answered = await self._answer(message, is_sole=is_sole) or is_answered
+            elif self._link.overheard(message, self._sent):
+                await self._call.emit(message)
         if not is_answered:
             raise BadAnswer("the server answered under another id than the request's")
 
@@ -206,7 +217,7 @@ class _Inquiry:
         except (NotAMessage, RelayError):  # `Accepted`, or whatever a server likes to say
             return False
         for message in messages:
-            if message.is_response and await self._take(message, is_sole=len(messages) == 1):
+            if message.is_response and await self._answer(message, is_sole=len(messages) == 1):
                 return True
         return False
 
@@ -230,9 +241,19 @@ class _Inquiry:
 
     async def _take_some(self, messages: list[Message]) -> bool:
         self._patience.hold()  # the client may take its time to read
+        run: list[Message] = []  # what came together is emitted together
         for message in messages:
-            if await self._take(message, is_sole=False):
+            if not message.is_response:
+                if self._link.overheard(message, self._sent):
+                    run.append(message)
+                continue
+            if run:
+                await self._call.emit_all(run)
+                run = []
+            if await self._answer(message, is_sole=False):
                 return True
+        if run:
+            await self._call.emit_all(run)
         self._patience.heard()
         return False
 
@@ -272,20 +293,16 @@ class _Inquiry:
 
     # Messages
 
-    async def _take(self, message: Message, *, is_sole: bool) -> bool:
-        """Emit one message; whether it was the answer."""
-        if message.is_response:
-            if not self._is_answer(message, is_sole=is_sole):
-                log.warning("dropped a response to another request on this one's stream")
-                return False
-            assert self._message.id is not None
-            if not jsonrpc.same_id(message.id, self._message.id):
-                message = message.with_id(self._message.id)
-            await self._call.emit(message)
-            return True
-        if self._link.overheard(message, self._sent):
-            await self._call.emit(message)
-        return False
+    async def _answer(self, response: Message, *, is_sole: bool) -> bool:
+        """Emit a response if it is the answer; whether it was."""
+        if not self._is_answer(response, is_sole=is_sole):
+            log.warning("dropped a response to another request on this one's stream")
+            return False
+        assert self._message.id is not None
+        if not jsonrpc.same_id(response.id, self._message.id):
+            response = response.with_id(self._message.id)
+        await self._call.emit(response)
+        return True
 
     def _is_answer(self, response: Message, *, is_sole: bool) -> bool:
         # An error without the request's id that came back on its POST is its own (T-15).

@@ -16,7 +16,7 @@ from mcp_stdio.errors import BadAnswer, OutputClosed, RelayError, SessionLost, q
 from mcp_stdio.http import Head
 from mcp_stdio.jsonrpc import Id, Message
 from mcp_stdio.redaction import protect_passing
-from mcp_stdio.upstream import Call, Emit, own_call
+from mcp_stdio.upstream import Call, EmitAll, own_call
 from mcp_stdio.upstream.barrier import Barrier
 from mcp_stdio.upstream.exchange import Messenger
 from mcp_stdio.upstream.link import HeaderList, HeadersOf, no_headers
@@ -182,20 +182,26 @@ class Handshake:
         if waiting.failure is not None:
             raise waiting.failure
 
-    async def take(self, messages: list[Message], emit: Emit) -> None:
+    async def take(self, messages: list[Message], emit_all: EmitAll) -> None:
         """Take what one read of the shared stream brought, perhaps nothing; a sign of life it is.
 
-        Responses go to the requests that wait for them, the rest to `emit`.
+        Responses go to the requests that wait for them, the rest to `emit_all`.
         """
         for waiting in self._open.values():
             if waiting.waits_elsewhere:
                 waiting.patience.heard()
+        run: list[Message] = []
         for message in messages:
-            if message.is_response:
-                await self._answer(message)
-            else:
+            if not message.is_response:
                 self.overheard(message, None)
-                await emit(message)
+                run.append(message)
+                continue
+            if run:
+                await emit_all(run)
+                run = []
+            await self._answer(message)
+        if run:
+            await emit_all(run)
 
     async def _answer(self, message: Message) -> None:
         waiting = None if message.id is None else self._open.get(message.id)

@@ -20,7 +20,7 @@ from mcp_stdio.http import Exchange, Head, Request
 from mcp_stdio.http.url import Url, secrets_in
 from mcp_stdio.jsonrpc import Message
 from mcp_stdio.redaction import protect_passing
-from mcp_stdio.upstream import Call, Emit
+from mcp_stdio.upstream import Call, Emit, together
 from mcp_stdio.upstream.background import guarded
 from mcp_stdio.upstream.exchange import Messenger, event_of
 from mcp_stdio.upstream.handshake import Handshake
@@ -53,7 +53,7 @@ class HttpSse:
         self._url = messenger.url
         self._limit = messenger.limit
         self._nursery = nursery
-        self._emit = emit
+        self._emit_all = together(emit)
 
     async def connect(
         self, questions: Questions[Handshake], lost: Callable[[Handshake], None]
@@ -138,8 +138,7 @@ class HttpSse:
         try:
             while True:
                 events = await stream.read()
-                messages = messages_in(events)
-                await connection.take(messages, self._emit)
+                await connection.take(messages_in(events), self._emit_all)
         except RelayError as exc:
             log.info("the event stream is over: %s", exc)
             connection.end = str(exc)

@@ -15,7 +15,7 @@ from mcp_stdio.errors import AuthorizationFailed, RelayError, TooLarge
 from mcp_stdio.http import Request
 from mcp_stdio.jsonrpc import Message
 from mcp_stdio.spec import EVENT_STREAM
-from mcp_stdio.upstream import Emit
+from mcp_stdio.upstream import Emit, together
 from mcp_stdio.upstream.handshake import Handshake
 from mcp_stdio.upstream.stream import EventStream
 
@@ -33,7 +33,7 @@ async def listen(handshake: Handshake, emit: Emit) -> None:
 class _Listening:
     def __init__(self, handshake: Handshake, emit: Emit) -> None:
         self._handshake = handshake
-        self._emit = emit
+        self._emit_all = together(emit)
         self._stream = EventStream(handshake.messenger.limit)
         self._was_open = False
 
@@ -85,5 +85,5 @@ class _Listening:
         return status == 501 or (status < 500 and retry.event_of_status(status, None) is None)
 
     async def _take(self, messages: list[Message]) -> bool:
-        await self._handshake.take(messages, self._emit)
+        await self._handshake.take(messages, self._emit_all)
         return False

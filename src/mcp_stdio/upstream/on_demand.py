@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mcp_stdio.jsonrpc import Message
-from mcp_stdio.upstream import Call, Upstream
+from mcp_stdio.upstream import Call, Sending, Upstream
 
 
 class OnDemand:
@@ -23,11 +23,11 @@ class OnDemand:
         """See `Upstream.version`."""
         return None if self._made is None else self._made.version
 
-    async def send(self, message: Message, call: Call) -> None:
+    def send(self, message: Message, call: Call) -> Sending:
         """See `Upstream.send`."""
         if self._made is None:
             self._made = self._make()
-        await self._made.send(message, call)
+        return self._made.send(message, call)
 
     def refresh(self) -> None:
         """See `Upstream.refresh`."""

@@ -18,7 +18,7 @@ from mcp_stdio import jsonrpc, spec, splice
 from mcp_stdio.errors import RelayError, quote
 from mcp_stdio.jsonrpc import Message
 from mcp_stdio.mirroring import Catalogue
-from mcp_stdio.upstream import Call, Emit, Upstream, ask, renamed
+from mcp_stdio.upstream import Call, Emit, Sending, Upstream, ask, renamed
 from mcp_stdio.upstream.progress import Rising
 
 log = logging.getLogger(__name__)
@@ -56,14 +56,13 @@ class Parameters:
         """The protocol version agreed with the client."""
         return self._upstream.version
 
-    async def send(self, message: Message, call: Call) -> None:
+    def send(self, message: Message, call: Call) -> Sending:
         """Deliver one message; see `Upstream.send`. Raises Unsendable as `Catalogue.headers`."""
         if message.is_request and message.method == spec.CALL_TOOL:
-            await self._call(message, call)
-        elif message.is_request and message.method == spec.LIST_TOOLS:
-            await self._upstream.send(message, call.emitting(partial(self._learn, call.emit)))
-        else:
-            await self._upstream.send(message, call)
+            return self._call(message, call)
+        if message.is_request and message.method == spec.LIST_TOOLS:
+            call = call.answering(partial(self._learn, call.emit))
+        return self._upstream.send(message, call)
 
     def refresh(self) -> None:
         """See `Upstream.refresh`."""
@@ -120,7 +119,7 @@ class Parameters:
             if self._is_news(f"header {header}"):
                 log.warning("the integer in `%s` is too large for some servers", quote(header))
         begun = self._begun
-        progress = Rising(call.emit)
+        progress = Rising(call.emit, call.emit_all)
         complaint: Message | None = None
 
         async def take(incoming: Message) -> None:
@@ -130,7 +129,8 @@ class Parameters:
             else:
                 await progress.first(incoming)
 
-        await self._upstream.send(message, call.emitting(take))
+        first = Call(take, call.turn, call.leave, progress.first_all)
+        await self._upstream.send(message, first)
         if complaint is None:
             return
         call.turn.over()
@@ -147,7 +147,8 @@ class Parameters:
                 await progress.emit(incoming)
 
         log.info("calling the tool again, with other headers")
-        await self._upstream.send(*renamed(message, call.emitting(take_again), next(self._ids)))
+        again = Call(take_again, call.turn, call.leave, progress.emit_all)
+        await self._upstream.send(*renamed(message, again, next(self._ids)))
 
     async def _list_since(self, begun: int, message: Message, call: Call) -> None:
         """Have the tools listed anew after the `begun`th time; one listing serves all who wait.

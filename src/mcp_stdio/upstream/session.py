@@ -82,11 +82,14 @@ class Session:
         # Messages pass the handshake's state in the order they were read, and leave in the order
         # in which they passed it: what waits for the handshake must not stop what completes it.
         await call.turn.come()
-        with call.passing_to(self._departures) as call:
+        call.pass_to(self._departures)
+        try:
             if message.is_request:
                 await self._send_request(message, call)
             else:
                 await self._send_unanswered(message, call)
+        finally:
+            call.turn.over()
 
     def refresh(self) -> None:
         """Connect the stream anew on which the server speaks of its own accord."""
@@ -105,21 +108,18 @@ class Session:
 
     # Client to server
 
-    async def _send_request(self, message: Message, call: Call) -> None:
+    def _send_request(self, message: Message, call: Call) -> Awaitable[None]:
         assert message.id is not None
         if message.method == spec.INITIALIZE:
-            await self._initialize(message, call)
-        elif message.method == spec.PING and not self._opening.result:
-            await call.emit(jsonrpc.result(message.id, {}))  # S-9
-        else:
-            try:
-                await self._request(message, call)
-            except _NotInitialized:
-                text = "Send `initialize` first: the remote server needs a handshake"
-                await call.emit(jsonrpc.error(message.id, jsonrpc.INVALID_PARAMS, text))
+            return self._initialize(message, call)
+        if message.method == spec.PING and not self._opening.result:
+            return call.emit(jsonrpc.result(message.id, {}))  # S-9
+        return self._request(message, call)
 
     async def _request(self, message: Message, call: Call) -> None:
         begun = trio.current_time()
+        if self._opening.standing.concerns(message):
+            call = call.answering(self._opening.standing.noting(message, call.emit))
         try:
             await self._attempt(message, call, begun)
         except (_Forgotten, LinkLost) as exc:
@@ -129,37 +129,28 @@ class Session:
                 raise
             call.turn.over()
             await self._attempt(message, call, begun, is_last=True)
+        except _NotInitialized:
+            text = "Send `initialize` first: the remote server needs a handshake"
+            await call.emit(jsonrpc.error(message.id, jsonrpc.INVALID_PARAMS, text))
 
     async def _attempt(
         self, message: Message, call: Call, begun: float, *, is_last: bool = False
     ) -> None:
         with self._patience(begun) as patience:
             patience.heard()  # waiting for the handshake counts as well
-            await self._ask(message, await self._current(), call, patience, is_last=is_last)
-
-    async def _ask(
-        self,
-        message: Message,
-        handshake: Handshake,
-        call: Call,
-        patience: Patience,
-        *,
-        is_last: bool,
-    ) -> None:
-        if self._opening.standing.concerns(message):
-            call = call.emitting(self._opening.standing.noting(message, call.emit))
-        try:
-            await handshake.messenger.ask(message, handshake, call, patience)
-        except HttpRefusal as refusal:
-            # What is refused in a new session as well is not about the session.
-            if not is_last or refusal.answer is None:
-                self._judge(refusal, handshake)
-            if refusal.answer is None:
+            handshake = await self._current()
+            try:
+                await handshake.messenger.ask(message, handshake, call, patience)
+            except HttpRefusal as refusal:
+                # What is refused in a new session as well is not about the session.
+                if not is_last or refusal.answer is None:
+                    self._judge(refusal, handshake)
+                if refusal.answer is None:
+                    raise
+                await call.emit(refusal.answer)
+            except SessionLost:
+                self._lose(handshake)
                 raise
-            await call.emit(refusal.answer)
-        except SessionLost:
-            self._lose(handshake)
-            raise
 
     async def _send_unanswered(self, message: Message, call: Call) -> None:
         try:
@@ -222,7 +213,7 @@ class Session:
     async def _present(
         self, message: Message, handshake: Handshake, call: Call, patience: Patience
     ) -> None:
-        call = call.emitting(self._opening.noting(handshake, call.emit))
+        call = call.answering(self._opening.noting(handshake, call.emit))
         try:
             await handshake.messenger.ask(message, handshake, call, patience)
         finally:
@@ -245,7 +236,8 @@ class Session:
 
     async def _initialized(self, message: Message, call: Call) -> None:
         call.turn.over()
-        await self._opened_over.wait()
+        if not self._opened_over.is_set():  # requests must not get ahead in a checkpoint
+            await self._opened_over.wait()
         handshake = self._handshake
         if handshake is None:
             log.warning("dropped `%s`: there is no session", message.method)
@@ -277,7 +269,8 @@ class Session:
                     raise _NotInitialized
                 await self._renewal.join()
                 continue
-            await handshake.barrier.wait()
+            if not handshake.barrier.is_open:
+                await handshake.barrier.wait()
             if self._handshake is handshake:
                 return handshake
 

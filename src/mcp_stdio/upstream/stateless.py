@@ -16,7 +16,7 @@ from mcp_stdio import routing, spec
 from mcp_stdio.errors import BadAnswer, RelayError
 from mcp_stdio.http import Head
 from mcp_stdio.jsonrpc import Message
-from mcp_stdio.upstream import Call
+from mcp_stdio.upstream import Call, Sending
 from mcp_stdio.upstream.exchange import Messenger
 from mcp_stdio.upstream.link import HeaderList
 from mcp_stdio.upstream.patience import Patience
@@ -53,19 +53,16 @@ class Stateless:
         self._timeout_call = timeout_call
         self._subscriptions: set[Subscription] = set()
 
-    async def send(self, message: Message, call: Call) -> None:
+    def send(self, message: Message, call: Call) -> Sending:
         """Deliver one message; see `Upstream.send`.
 
         A refused `server/discover` is raised, whatever its body: it tells of the server's era.
         """
-        if message.is_response:
-            log.warning("dropped a response: this server asks no questions")
-        elif not message.is_request:
-            await self._notify(message, call)
-        elif message.method == spec.LISTEN:
-            await self._subscribe(message, call)
-        else:
-            await self._request(message, call)
+        if not message.is_request:
+            return self._notify(message, call)
+        if message.method == spec.LISTEN:
+            return self._subscribe(message, call)
+        return self._request(message, call)
 
     def refresh(self) -> None:
         """Connect the listen streams anew."""
@@ -77,7 +74,8 @@ class Stateless:
 
     async def _request(self, message: Message, call: Call) -> None:
         if message.method in spec.SAFE_METHODS:  # what is sent again begins its progress again
-            call = call.emitting(Rising(call.emit).emit)
+            progress = Rising(call.emit, call.emit_all)
+            call = Call(progress.emit, call.turn, call.leave, progress.emit_all)
         with Patience(silence=self._timeout_read, total=self._timeout_call) as patience:
             try:
                 await self._messenger.ask(message, self._link, call, patience)
@@ -97,6 +95,9 @@ class Stateless:
             self._subscriptions.discard(subscription)
 
     async def _notify(self, message: Message, call: Call) -> None:
+        if message.is_response:
+            log.warning("dropped a response: this server asks no questions")
+            return
         try:
             with Patience(silence=self._timeout_read, total=self._timeout_call) as patience:
                 await self._messenger.tell(message, self._link, call, patience)

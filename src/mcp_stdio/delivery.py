@@ -1,0 +1,122 @@
+"""The last step to the client: whole lines, one writer at a time, one response for each request.
+
+What came together leaves in few writes, none of which ends within a line that a pipe would have
+taken whole: while the client does not read, all may still end there, at a cancel or for good (P6).
+Whether the client still waits is looked at once the lock is held, for a cancel may have been read
+while another wrote. Knows nothing of where messages come from.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+
+import trio
+
+from mcp_stdio.descriptors import PIPE_BUF
+from mcp_stdio.in_flight import Relayed
+from mcp_stdio.jsonrpc import Message
+from mcp_stdio.stdio import Output
+from mcp_stdio.upstream import Receiver
+
+log = logging.getLogger(__name__)
+
+
+class ToClient(Receiver):
+    """Takes to `output` what belongs to no request."""
+
+    __slots__ = ("_output",)
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+
+    async def __call__(self, message: Message) -> None:
+        """Write one message."""
+        await self.together([message])
+
+    async def together(self, messages: Sequence[Message]) -> None:
+        """Write messages that came together."""
+        await _hold(self._output.lock)
+        try:
+            await _write(self._output, messages)
+        finally:
+            self._output.lock.release()
+
+
+class ToRequest(Receiver):
+    """Takes to `output` what came back for a request: one response, nothing once it is withdrawn.
+
+    A second response is dropped.
+    """
+
+    __slots__ = ("_output", "_relayed")
+
+    def __init__(self, output: Output, relayed: Relayed) -> None:
+        self._output = output
+        self._relayed = relayed
+
+    async def __call__(self, message: Message) -> None:
+        """Write a response, or any other message."""
+        if not message.is_response:
+            await self.together([message])
+            return
+        relayed = self._relayed
+        await _hold(self._output.lock)
+        try:
+            if not relayed.is_open:
+                return
+            # Before the write: a quick client may use the id again before that has returned.
+            relayed.is_answered = True
+            try:
+                await _write(self._output, [message])
+            except BaseException:
+                relayed.is_answered = False
+                raise
+        finally:
+            self._output.lock.release()
+
+    async def together(self, messages: Sequence[Message]) -> None:
+        """Write what came together and is no response."""
+        await _hold(self._output.lock)
+        try:
+            if self._relayed.withdrawn is None:
+                await _write(self._output, messages)
+        finally:
+            self._output.lock.release()
+
+
+async def _hold(lock: trio.Lock) -> None:
+    # A free lock is had without the checkpoint of `acquire`, which costs as much as a small write.
+    try:
+        lock.acquire_nowait()
+    except trio.WouldBlock:
+        await lock.acquire()
+
+
+async def _write(output: Output, messages: Sequence[Message]) -> None:
+    if log.isEnabledFor(logging.DEBUG):
+        for message in messages:
+            log.debug("to client: %s", message)
+    if len(messages) == 1:
+        await output.write_line(messages[0].raw)
+        return
+    for lines in pieces([message.raw for message in messages]):
+        await output.write_line(lines)
+
+
+def pieces(lines: Sequence[bytes], size: int = PIPE_BUF) -> Iterator[bytes]:
+    """The lines in their order, joined as far as they fit into writes of `size` with newlines.
+
+    A pipe takes so many bytes as one or not at all; what is longer is a piece of its own.
+    """
+    piece: list[bytes] = []
+    room = size
+    for line in lines:
+        room -= len(line) + 1
+        if room < 0 and piece:
+            yield b"\n".join(piece)
+            piece = []
+            room = size - len(line) - 1
+        piece.append(line)
+    if piece:
+        yield b"\n".join(piece)
