@@ -68,7 +68,9 @@ class ToRequest(Receiver):
             # Before the write: a quick client may use the id again before that has returned.
             relayed.is_answered = True
             try:
-                await _write(self._output, [message])
+                if log.isEnabledFor(logging.DEBUG):
+                    log.debug("to client: %s", message)
+                await self._output.write_line(message.raw)
             except BaseException:
                 relayed.is_answered = False
                 raise

@@ -74,17 +74,16 @@ class InFlight:
 
         That includes a withdrawn one, as long as its task runs: the server may still know the id.
         """
-        if not message.is_request or message.id is None:
-            return False
-        earlier = self._requests.get(message.id)
-        return earlier is not None and not earlier.is_answered
+        earlier = None if message.id is None else self._requests.get(message.id)
+        return earlier is not None and not earlier.is_answered and message.is_request
 
     def open(self, message: Message) -> Relayed:
         """Enter a message, in the order of reading."""
         relayed = Relayed(self, message, self._turns.take())
         self._all.add(relayed)
-        self._endless += not relayed.ends_by_itself
-        if message.is_request and message.id is not None:
+        if not relayed.ends_by_itself:
+            self._endless += 1
+        if message.id is not None and message.is_request:
             self._requests[message.id] = relayed
         return relayed
 
@@ -106,10 +105,11 @@ class InFlight:
         """The message is over."""
         relayed.turn.over()
         id = relayed.message.id
-        if relayed.message.is_request and id is not None and self._requests.get(id) is relayed:
+        if id is not None and self._requests.get(id) is relayed:
             del self._requests[id]
         self._all.remove(relayed)
-        self._endless -= not relayed.ends_by_itself
+        if not relayed.ends_by_itself:
+            self._endless -= 1
         self._room.set()
 
     def open_requests(self) -> list[Relayed]:

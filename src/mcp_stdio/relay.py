@@ -172,20 +172,20 @@ class Relay:
         try:
             if isinstance(line, Oversized):
                 self._take_oversized(line)
-            elif self._upstream.version == spec.R2 and jsonrpc.is_batch(line):
+            elif jsonrpc.is_batch(line) and self._upstream.version == spec.R2:
                 for member in jsonrpc.split(line):  # each is answered by itself (T-50)
-                    self._take_message(member, is_in_batch=True)
+                    self._take_member(member)
             else:
-                self._take_message(line)
+                self._take(jsonrpc.parse(line))
         except NotAMessage as exc:
             self._refuse(exc.code, str(exc), exc.id)
         except Exception:
             log.exception("internal error")
             self._refuse(jsonrpc.INTERNAL_ERROR, "internal error in mcp-stdio", None)
 
-    def _take_message(self, raw: bytes, *, is_in_batch: bool = False) -> None:
+    def _take_member(self, raw: bytes) -> None:
         try:
-            self._take(jsonrpc.parse(raw), is_in_batch=is_in_batch)
+            self._take(jsonrpc.parse(raw), is_in_batch=True)
         except NotAMessage as exc:
             self._refuse(exc.code, str(exc), exc.id)
 
@@ -195,7 +195,7 @@ class Relay:
             raise NotAMessage(jsonrpc.INVALID_REQUEST, text, line.id)
         log.warning("dropped a %s: %s", "notification" if line.has_method else "response", text)
 
-    def _take(self, message: Message, *, is_in_batch: bool) -> None:
+    def _take(self, message: Message, *, is_in_batch: bool = False) -> None:
         if log.isEnabledFor(logging.DEBUG):
             log.debug("client: %s", message)
         if message in self._in_flight:
@@ -227,7 +227,11 @@ class Relay:
         relayed = self._read_messages.popleft()
         with relayed.scope:
             try:
-                await self._send(relayed)
+                await trio.lowlevel.checkpoint_if_cancelled()  # what is withdrawn is never sent
+                to_request = ToRequest(self._output, relayed)
+                await self._upstream.send(relayed.message, Call(to_request, relayed.turn, relayed))
+                if relayed.is_open:
+                    raise BadAnswer("the server's answer is missing")
             except* RelayError as failures:  # in groups, too: an upstream may have used a nursery
                 failure = _first(failures)
                 log.info("a %s failed: %s", relayed.message.kind.value, failure)
@@ -242,13 +246,6 @@ class Relay:
                 if relayed.is_open:  # something else has failed that ends the program
                     with trio.CancelScope(shield=True):  # the output's deadline bounds it
                         await self._fail(relayed, _cut_off())
-
-    async def _send(self, relayed: Relayed) -> None:
-        await trio.lowlevel.checkpoint_if_cancelled()  # what was withdrawn by then is never sent
-        to_request = ToRequest(self._output, relayed)
-        await self._upstream.send(relayed.message, Call(to_request, relayed.turn, relayed))
-        if relayed.is_open:
-            raise BadAnswer("the server's answer is missing")
 
     async def _fail(self, relayed: Relayed, cause: RelayError | None) -> None:
         """Answer a request that still waits for it; without `cause` the fault is ours."""

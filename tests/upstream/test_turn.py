@@ -51,6 +51,30 @@ async def test_a_turn_holds_back_those_behind_it_until_it_is_over() -> None:
         assert queue.first is second
 
 
+async def test_a_line_that_has_formed_is_shorter_after_each_pass() -> None:
+    """While one more comes with each that leaves, as in a loop of calls; else it would stay."""
+    queue = Queue()
+    waiting = 0
+
+    async def pass_through(turn: Turn) -> None:
+        nonlocal waiting
+        waiting += 1
+        await turn.come()
+        waiting -= 1
+        turn.over()
+
+    async with trio.open_nursery() as nursery:
+        first = queue.take()
+        for _ in range(100):
+            nursery.start_soon(pass_through, queue.take())
+        await wait_all_tasks_blocked()
+        first.over()
+        for _ in range(1000):
+            nursery.start_soon(pass_through, queue.take())
+            await trio.lowlevel.checkpoint()
+        assert waiting < 50
+
+
 async def test_a_turn_given_up_in_the_middle_is_skipped() -> None:
     queue = Queue()
     first, second, third = queue.take(), queue.take(), queue.take()

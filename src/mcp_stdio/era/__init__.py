@@ -68,10 +68,10 @@ class Era:
         return not self._handshaking.has_begun and self._probing.verdict is Verdict.MODERN
 
     def _shaken(self, message: Message, call: Call) -> Sending:
-        if message.is_request and message.method == spec.INITIALIZE:
+        if message.method == spec.INITIALIZE and message.is_request:
             return self._shake_hands(message, call)
-        is_ping = message.is_request and message.method == spec.PING
-        if self._handshaking.has_begun or is_ping:
+        is_expected = message.method == spec.PING and message.is_request
+        if self._handshaking.has_begun or is_expected:
             return self._handshaking.send(message, call)
         return self._turn_down(message, call)
 

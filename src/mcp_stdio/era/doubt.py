@@ -56,10 +56,10 @@ class Doubt:
         self._next = -inf  # trio's clock
 
     async def send(
-        self, message: Message, call: Call, current: Callable[[], Awaitable[Served]]
+        self, message: Message, call: Call, current: Callable[[Call], Awaitable[Served]]
     ) -> None:
         """Deliver a request by the way that is `current`, or that has taken its place."""
-        served = await current()
+        served = await current(call)
         outcome: Outcome | None = None  # that speaks against the era
 
         async def take(incoming: Message) -> None:
@@ -84,12 +84,12 @@ class Doubt:
         message: Message,
         call: Call,
         served: Served,
-        current: Callable[[], Awaitable[Served]],
+        current: Callable[[Call], Awaitable[Served]],
     ) -> None:
         call.turn.over()
         await self._look_anew(outcome)
         try:
-            now = await current()
+            now = await current(call)
         except RelayError:  # nobody serves the client now
             now = served
         if now != served and evidence.may_send_again(message, outcome):

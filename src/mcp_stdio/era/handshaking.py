@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import trio
@@ -80,26 +79,23 @@ class Handshaking:
 
     async def send(self, message: Message, call: Call) -> None:
         """Deliver one message; see `Upstream.send`."""
-        if message.is_response:
-            await self._respond(message, call)
+        if not message.is_request:
+            await self._send_unanswered(message, call)
             return
-        if message.is_request and message.method == spec.PING and self._accepted is None:
+        if self._accepted is None and message.method == spec.PING:
             assert message.id is not None
             call.turn.over()
             await call.emit(jsonrpc.result(message.id, {}))  # S-9
             return
         await call.turn.come()  # an `initialize` read before has to be known of here
-        if message.is_request and message.method == spec.INITIALIZE:
+        if message.method == spec.INITIALIZE:
             await self._begin(message, call)
             return
         if not self._settled.is_set():
             await self._settled.wait()
-        if message.is_request:
-            if self._standing.concerns(message):
-                call = call.answering(self._standing.noting(message, call.emit))
-            await self._doubt.send(message, call, partial(self._current, call))
-        else:
-            await self._send_unanswered(message, call)
+        if self._standing.concerns(message):
+            call = call.answering(self._standing.noting(message, call.emit))
+        await self._doubt.send(message, call, self._current)
 
     def refresh(self) -> None:
         """See `Upstream.refresh`."""
@@ -179,6 +175,12 @@ class Handshaking:
             await asker.upstream.send(message, call)
 
     async def _send_unanswered(self, message: Message, call: Call) -> None:
+        if message.is_response:
+            await self._respond(message, call)
+            return
+        await call.turn.come()
+        if not self._settled.is_set():
+            await self._settled.wait()
         if self._accepted is None and message.method == spec.INITIALIZED:
             # Playing `initialize` again sends its own.
             log.warning("dropped `%s`: there is no session", message.method)

@@ -175,7 +175,7 @@ class Probing:
 
     async def _request(self, message: Message, call: Call) -> None:
         if self._is_certain:
-            await (await self._current()).upstream.send(message, call)
+            await (await self._current(call)).upstream.send(message, call)
         else:
             await self._doubt.send(message, call, self._current)
 
@@ -224,7 +224,7 @@ class Probing:
         if self.verdict is Verdict.UNKNOWN and isinstance(outcome, RelayError):
             raise outcome
 
-    async def _current(self) -> _Way:
+    async def _current(self, call: Call) -> _Way:
         if self.verdict is Verdict.MODERN:
             return _Way(self._modern, Verdict.MODERN)
         if self._bridge is None:
@@ -245,4 +245,4 @@ class Probing:
         if message.is_response or self.verdict is Verdict.UNKNOWN or not is_open:
             log.warning("dropped a %s: there is no session", message.kind.value)
             return
-        await (await self._current()).upstream.send(message, call)
+        await (await self._current(call)).upstream.send(message, call)

@@ -163,16 +163,17 @@ class _Inquiry:
         if not 200 <= head.status < 300:
             raise await refusal(exchange, head, self._message.id)
         self._link.begun(self._sent, head)
+        media_type = head.media_type
         if self._link.answers_elsewhere:
             if not await self._read_aside(exchange):
                 await self._close()
                 await self._link.wait_elsewhere(self._sent)
-        elif head.media_type == EVENT_STREAM:
+        elif media_type == EVENT_STREAM:
             await self._read_stream(exchange)
         elif head.status in (202, 204):
             await self._close()
             await self._link.wait_elsewhere(self._sent)
-        elif head.media_type == JSON:
+        elif media_type == JSON:
             await self._read_json(exchange)
         else:
             raise await self._strange(exchange, head)

@@ -136,8 +136,9 @@ class Session:
     async def _attempt(
         self, message: Message, call: Call, begun: float, *, is_last: bool = False
     ) -> None:
-        with self._patience(begun) as patience:
-            patience.heard()  # waiting for the handshake counts as well
+        patience = self._patience(begun)
+        patience.heard()  # waiting for the handshake counts as well
+        with patience:
             handshake = await self._current()
             try:
                 await handshake.messenger.ask(message, handshake, call, patience)
