@@ -55,6 +55,11 @@ LAST_WORK = 1.35
 FAREWELL = 0.5
 """Seconds for ending the session (design: all within 1.9 s of the end of input)."""
 
+BEGUN_AT_ONCE = 8
+"""Messages begun in one pass of trio's loop, if so many came together. The first are answered while
+the last are still to be begun, so that fewer are in memory and on connections at a time: a thousand
+begun at once cost a third more CPU each."""
+
 WATCH_INTERVAL = 5.0
 """Seconds between looks at the clock and at the parent."""
 
@@ -162,9 +167,13 @@ class Relay:
     # Reading
 
     async def _read(self) -> None:
+        begun = 0
         async for line in self._input:  # never waits for the network: the end must be seen at once
             self._look_at_clock()
             self._take_line(line)
+            begun += 1
+            if begun % BEGUN_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
             if self._input.is_regular_file:
                 await self._in_flight.fewer_than(WINDOW)
 
