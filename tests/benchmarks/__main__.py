@@ -12,6 +12,26 @@ there is no compiler, and for TLS). Contestants take turns in every phase of eve
 alternating order, and each phase starts its own process. Absolute figures drift with the machine:
 compare within one run. The lines above the table say what server and driver cost by themselves.
 
+What remains, measured on CPython 3.11 with two cores (a call takes 113 µs of CPU with 64 in flight,
+700 Python and C calls):
+
+- trio 26 %: a task, two cancel scopes and one wait for each call. A bare task that sends, waits and
+  receives takes 9 µs; the scopes are what lets one call be cancelled and the end be a deadline.
+- System calls 13 %: one write to the server, one read, one look whether the connection still
+  lives, one write to the client, two thirds of an epoll. There is nothing to leave out but the look,
+  which is what tells a call that did not run from one that may have.
+- HTTP 17 %: reading the response 4 to 5 µs, request, headers and lending of a connection the rest.
+- JSON 5 %: each message is checked whole, both ways. 0.4 µs is the least for a notification.
+- The rest is evenly spread over the layers that a message crosses, 1 to 3 µs each. A relay without
+  any of them takes 60 to 80 µs; a third of this one's time is what it promises.
+- A start is 8 ms of interpreter, 65 of trio and what it needs of the standard library, 12 for the
+  76 modules of the relay, 3 until the answer. Only answering before trio is there would be quicker,
+  by another relay within the relay. `https` takes 15 ms more where a bundle of 140 certificates is
+  read, which happens while the server's name is resolved.
+- Memory: 26.7 MB are Python and trio.
+- A large message is copied once between two reads and one write: 1.75 ms/MB, of which the check
+  that it is JSON is 0.4 and the fresh copy as much.
+
 For figures of what users get, let `--ours` name an installation that holds nothing else: some
 dependencies import more when they find test tools beside them. The message of a relay that fails a
 phase goes to stderr, and its cells stay empty.
