@@ -6,8 +6,10 @@ as it would one of the package index, into a folder of the test.
 
 from __future__ import annotations
 
+import email
 import sys
 import tarfile
+import tomllib
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -58,7 +60,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(packages: Packages) -> Non
         license = wheel.read(f"{about}/licenses/LICENSE")
     described = {name for name in names if name.startswith(f"{about}/")}
     assert names - described == package_files()
-    assert "mcp_stdio/py.typed" in names
+    assert [name for name in package_files() if not name.endswith(".py")] == ["mcp_stdio/py.typed"]
     assert {name.removeprefix(f"{about}/") for name in described} == {
         "METADATA",
         "RECORD",
@@ -68,6 +70,19 @@ def test_the_wheel_holds_the_package_and_nothing_else(packages: Packages) -> Non
     }
     assert entries.split() == ["[console_scripts]", "mcp-stdio", "=", "mcp_stdio.__main__:main"]
     assert license == (ROOT / "LICENSE").read_bytes()
+
+
+def test_the_wheel_says_what_the_project_says(packages: Packages) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    with zipfile.ZipFile(packages.wheel) as wheel:
+        said = email.message_from_bytes(wheel.read(f"mcp_stdio-{VERSION}.dist-info/METADATA"))
+    assert (said["Name"], said["Version"]) == (project["name"], VERSION)
+    assert said["License-Expression"] == "MIT"
+    assert said["Requires-Python"] == project["requires-python"]
+    assert said["Description-Content-Type"] == "text/markdown"
+    needed = [text for text in said.get_all("Requires-Dist", []) if "extra ==" not in text]
+    assert len(needed) == len(project["dependencies"])
+    assert {"socks", "truststore", "typing"} <= set(said.get_all("Provides-Extra", []))
 
 
 def test_the_sdist_holds_what_is_tracked_and_nothing_that_tests_install(packages: Packages) -> None:
