@@ -75,6 +75,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "in_flight": {"errors", "jsonrpc", "spec", "upstream"},
     "delivery": {"descriptors", "in_flight", "jsonrpc", "log", "stdio", "upstream"},
     "sleep": set(),
+    "clients": set(),
     "last_words": {"errors", "jsonrpc", "spec"},
     # top
     "era": {"errors", "jsonrpc", "last_words", "log", "retry", "spec", "splice", "upstream"},
@@ -119,9 +120,10 @@ MAY_IMPORT: dict[str, set[str]] = {
         "stdio",
         "upstream",
     },
-    "demo": {*CORE, "log"},
+    "demo": {*CORE, "clients", "log"},
     "cli": {
         *CORE,
+        "clients",
         "credentials",
         "demo",
         "descriptors",

@@ -33,7 +33,17 @@ def test_help_goes_to_stdout_and_lists_every_option_in_order() -> None:
         *("--timeout-connect", "--timeout-read", "--timeout-call", "--cacert", "--cert", "--key"),
         *("--insecure", "--max-message-size", "--transport", "--protocol-era", "--bridge"),
         *("--no-merge-pages", "--drain-timeout", "--test"),
-        *("--json", "--serve", "--verbose", "--quiet", "--log-file", "--version", "--help"),
+        *(
+            "--json",
+            "--client",
+            "--name",
+            "--serve",
+            "--verbose",
+            "--quiet",
+            "--log-file",
+            "--version",
+            "--help",
+        ),
     ]
     listed = re.findall(r"^  (?:-\w(?: '.*')?, )?(--[\w-]+)", done.stdout, re.MULTILINE)
     assert listed == options
@@ -99,7 +109,8 @@ def test_no_arguments_show_the_usage_on_stderr() -> None:
     "argv, error",
     [
         (["--oauth", "http://h/"], "error: `--oauth`: a token is never sent unencrypted"),
-        (["config"], "error: `config` is not available yet\n\nhint: "),
+        (["config"], "error: the URL of the server is missing\n\nhint: "),
+        (["config", URL, "--client", "x"], "error: `--client`: `x` is not one of `claude-desktop`"),
         (["example.com"], "error: `example.com` is neither a URL nor a command\n\nhint: did you"),
         ([URL, "--nonsense"], "error: unknown option `--nonsense`\n\nhint: "),
         ([URL, "--timeout-read=soon"], "error: `--timeout-read`: `soon` is not a duration"),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 
+import hypothesis
+import hypothesis.strategies as st
 import pytest
 
 from mcp_stdio.cli.arguments import Arguments, parse
-from mcp_stdio.cli.options import _parser, read
-from mcp_stdio.cli.values import split
+from mcp_stdio.cli.options import _parser, read, written
+from mcp_stdio.cli.values import join, split
 from mcp_stdio.errors import UsageFailure
 
 URL = "https://example.com/mcp"
@@ -118,6 +120,8 @@ def test_defaults() -> None:
         (["--test"], "test", True),
         (["--check"], "test", True),
         (["--json"], "json", True),
+        (["--client", "cursor"], "client", "cursor"),
+        (["--name", "x"], "name", "x"),
         (["--serve"], "serve", True),
         (["-vv"], "verbose", 2),
         (["-v", "--verbose"], "verbose", 2),
@@ -231,6 +235,12 @@ def test_commands_are_split_as_the_system_does(platform: str, text: str, words: 
     assert list(split(text, platform)) == words
 
 
+@pytest.mark.parametrize("platform", ["linux", "win32"])
+@hypothesis.given(words=st.lists(st.text("ab '\"\\\t$", min_size=1), min_size=1))
+def test_words_joined_to_a_command_are_split_again(platform: str, words: list[str]) -> None:
+    assert list(split(join(words, platform), platform)) == words
+
+
 @pytest.mark.parametrize("platform, text", [("linux", "a 'b"), ("win32", 'a "b')])
 def test_an_open_quote_is_an_error(platform: str, text: str) -> None:
     with pytest.raises(ValueError, match="quot"):
@@ -273,6 +283,49 @@ def test_the_value_of_a_mistyped_option_is_not_repeated() -> None:
 def test_an_option_without_its_value_is_named() -> None:
     with pytest.raises(UsageFailure, match="--timeout-read"):
         parse([URL, "--timeout-read"])
+
+
+def everything() -> list[str]:
+    """Every option of the relay with a value that is not the default, in the order of the help."""
+    return [
+        *("--bearer-token", "t", "--bearer-token-file", "p", "--bearer-token-command", "a 'b c'"),
+        *("--header", "A: 1", "--header=-B: 2", "--header-file", "p", "--header-command", "a"),
+        *("--oauth", "--client-id", "c", "--oauth-scope", "a b", "--oauth-grant", "device-code"),
+        *("--client-metadata-url", "https://h/c", "--oauth-resource", "none"),
+        *("--oauth-param", "a=b=c", "--oauth-use-id-token", "--oauth-assume-pkce"),
+        *("--oauth-allow-private", "--oauth-callback-port", "1", "--oauth-no-browser"),
+        *("--oauth-profile", "work", "--oauth-timeout", "0.1", "--oauth-start-wait", "0"),
+        *("--timeout-connect", "0.5", "--timeout-read", "0", "--timeout-call", "100000000"),
+        *("--cacert", "p", "--cert", "p", "--key", "p", "--insecure"),
+        *("--max-message-size", "1024", "--transport", "sse", "--protocol-era", "legacy"),
+        *("--bridge", "never", "--no-merge-pages", "--drain-timeout", "3"),
+        *("--verbose", "--verbose", "--log-file", "p"),
+    ]
+
+
+def test_what_was_read_is_written_as_it_was() -> None:
+    assert list(written(read(everything()))) == everything()
+    left_out = {"words", "help", "version", "quiet", "test", "json", "client", "name", "serve"}
+    given = vars(read(everything())).keys()
+    assert given == {action.dest for action in _parser()._actions} - left_out
+
+
+@pytest.mark.parametrize(
+    "argv, canonical",
+    [
+        (
+            ["-qH", "A: 1", "--timeout-read=120", "--bridge", "auto"],
+            ["--header", "A: 1", "--quiet"],
+        ),
+        (["--oauth-device"], ["--oauth-grant", "device-code"]),
+        (["--no-resource-indicator"], ["--oauth-resource", "none"]),
+        (["--test", "--json", "--serve", "--name", "x", "--client", "y", URL], []),
+    ],
+)
+def test_what_is_written_says_what_is_not_the_default(
+    argv: list[str], canonical: list[str]
+) -> None:
+    assert list(written(read(argv))) == canonical
 
 
 def test_quiet_and_verbose_exclude_each_other() -> None:

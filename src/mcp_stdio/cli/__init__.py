@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 
 from mcp_stdio import log
 from mcp_stdio.cli.arguments import SEE_HELP, USAGE, parse
-from mcp_stdio.cli.settings import Check, Demo, Login, Logout, Relay, Status, order
+from mcp_stdio.cli.settings import Check, Demo, Login, Logout, Relay, ShowBlock, Status, order
 from mcp_stdio.descriptors import occupy_standard_descriptors, outlet
 from mcp_stdio.errors import OutputClosed, RelayError, UsageFailure
 
@@ -100,6 +100,15 @@ def _run(argv: Sequence[str]) -> int:
                 from mcp_stdio import sign_in
 
             return sign_in.status(config_or_none, as_json=as_json)
+        case ShowBlock(server, choice):
+            from mcp_stdio.clients import block, program, table
+
+            client = table.GENERAL if choice is None else table.CLIENTS[choice]
+            command = program.command()
+            # It names no value, and what only looks like one must stay, for it can be pasted.
+            _write(block.advice(client, server, command, sys.platform))
+            print(block.block(client, server, command))
+            return NORMAL_END
         case Demo(is_serving):
             with _loading():
                 from mcp_stdio import demo
@@ -172,7 +181,11 @@ def _rank(exc: BaseException) -> int:
 
 def _tell(text: str) -> None:
     """Write to stderr, or not at all if nobody takes it."""
-    data = f"{log.redact(text)}\n".encode(errors="backslashreplace")
+    _write(log.redact(text))
+
+
+def _write(text: str) -> None:
+    data = f"{text}\n".encode(errors="backslashreplace")
     with suppress(OSError):
         outlet(STDERR).write(data)
 

@@ -55,13 +55,17 @@ _OF_A_USER = ("--client-metadata-url", "--oauth-use-id-token")
 
 
 class Access(NamedTuple):
-    """What the settings need of all this; `secrets` must never be printed."""
+    """What the settings need of all this; `secrets` must never be printed.
+
+    `credential` is the user's name for where the one that counts comes from.
+    """
 
     headers: Headers = ()
     sources: tuple[Source, ...] = ()
     oauth: OAuth | None = None
     notes: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()
+    credential: str | None = None
 
     def __repr__(self) -> str:
         return shown(self, "headers", "secrets")
@@ -89,6 +93,7 @@ def access_of(arguments: Arguments, environ: Mapping[str, str], given: str, comm
         oauth,
         tuple(notes),
         tuple(_secrets(arguments, environ, given, sent, oauth)),
+        None if credential is None else credential.source,
     )
 
 

@@ -13,6 +13,7 @@ from mcp_stdio.config import Bridging, Config, Grant, ProtocolEra, Transport
 USAGE = """mcp-stdio [OPTIONS] URL
        mcp-stdio test|login|logout [OPTIONS] URL
        mcp-stdio status [OPTIONS] [URL]
+       mcp-stdio config [--client CLIENT] [OPTIONS] URL
        mcp-stdio demo [--serve]"""
 
 SEE_HELP = "`mcp-stdio --help` lists commands and options"
@@ -60,6 +61,8 @@ class Arguments:
     drain_timeout: float = _DEFAULT.drain_timeout
     test: bool = False
     json: bool = False
+    client: str | None = None
+    name: str | None = None
     serve: bool = False
     verbose: int = 0
     quiet: bool = False

@@ -54,12 +54,16 @@ def expand(text: str, environ: Mapping[str, str], *, where: str) -> str:
     return re.sub(_VARIABLE, value, text)
 
 
+def references(text: str) -> list[str]:
+    """The variables that `expand` would look up, each once."""
+    names = [match[1] for match in re.finditer(_VARIABLE, text) if match[1]]
+    return list(dict.fromkeys(names))
+
+
 def expanded(lines: Iterable[str], environ: Mapping[str, str]) -> Iterator[str]:
     """The values that `expand` puts into these lines: each is a secret by itself."""
     for line in lines:
-        for match in re.finditer(_VARIABLE, line):
-            if match[1] and match[1] in environ:
-                yield environ[match[1]]
+        yield from (environ[name] for name in references(line) if name in environ)
 
 
 class Credential(NamedTuple):

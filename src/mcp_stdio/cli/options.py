@@ -9,7 +9,7 @@ value that might be a secret.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NoReturn, get_args
 
 from mcp_stdio import __version__
@@ -30,6 +30,7 @@ commands:
   mcp-stdio login URL   sign in now and remember it
   mcp-stdio logout URL  forget that, also at the server where it can be told
   mcp-stdio status      show who is signed in where (or at URL) and until when
+  mcp-stdio config URL  print what a client's configuration needs, options included
   mcp-stdio demo        show a conversation with a small server of its own
 """
 
@@ -46,6 +47,10 @@ Commands are split as a shell would, and run without one.
 _DEFAULT = Arguments()
 
 
+NOT_OF_THE_RELAY = frozenset(("test", "json", "client", "name", "serve"))
+"""Options that say what else to do."""
+
+
 def read(argv: Sequence[str]) -> Arguments:
     """Read a command line that has options; raises as `arguments.parse` does."""
     try:
@@ -57,6 +62,28 @@ def read(argv: Sequence[str]) -> Arguments:
         name = quote(unknown[0].partition("=")[0])
         raise UsageFailure(f"unknown option `{name}`", hint=SEE_HELP)
     return arguments
+
+
+def written(arguments: Arguments) -> Iterator[str]:
+    """The options of the relay that say what `arguments` do, in the order of the help text."""
+    done = set(NOT_OF_THE_RELAY)
+    for action in _parser()._actions:
+        value = getattr(arguments, action.dest, None)
+        if not action.option_strings or action.dest in done:
+            continue
+        done.add(action.dest)
+        if value == getattr(_DEFAULT, action.dest, None):
+            continue
+        option = action.option_strings[-1]
+        if action.nargs == 0:
+            yield from [option] * (arguments.verbose if action.dest == "verbose" else 1)
+            continue
+        for one in value if isinstance(value, list) else [value]:
+            text = values.text(one, action.type)
+            if text.startswith("-"):
+                yield f"{option}={text}"
+            else:
+                yield from (option, text)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -218,6 +245,15 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--json", action="store_true", help="with --test and status: one object on stdout"
+    )
+    group.add_argument(
+        "--client",
+        metavar="CLIENT",
+        help="with `config`: as claude-desktop, claude-code, cursor, vscode, cline, codex or "
+        "gemini reads it (default: as most do)",
+    )
+    group.add_argument(
+        "--name", metavar="NAME", help="with `config`: what the client shall call the server"
     )
     group.add_argument("--serve", action="store_true", help="with `demo`: leave its server running")
     loudness = group.add_mutually_exclusive_group()

@@ -6,16 +6,18 @@ another. Refuses to do anything of it (`cli`). Pure but for a look whether named
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mcp_stdio.cli.access import Access, access_of
-from mcp_stdio.cli.arguments import SEE_HELP, Arguments
+from mcp_stdio.cli.arguments import Arguments
 from mcp_stdio.config import Config, Tls, shown
 from mcp_stdio.errors import UsageFailure, quote
 from mcp_stdio.http.url import Url
 
-COMMANDS = ("test", "login", "logout", "status", "demo")
-COMMANDS_TO_COME = ("config",)
+if TYPE_CHECKING:
+    from mcp_stdio.clients.block import Server
+
+COMMANDS = ("test", "login", "logout", "status", "config", "demo")
 
 
 class Relay(NamedTuple):
@@ -50,13 +52,20 @@ class Status(NamedTuple):
     as_json: bool = False
 
 
+class ShowBlock(NamedTuple):
+    """Show what the configuration of a client needs: one in the table, or most of them."""
+
+    server: "Server"
+    client: str | None = None
+
+
 class Demo(NamedTuple):
     """Show a conversation, or leave the demo's server running."""
 
     is_serving: bool = False
 
 
-Task = Relay | Check | Login | Logout | Status | Demo
+Task = Relay | Check | Login | Logout | Status | ShowBlock | Demo
 
 
 class Order(NamedTuple):
@@ -83,6 +92,11 @@ def order(arguments: Arguments, environ: Mapping[str, str]) -> Order:
         return Order(_demo(arguments, words), verbosity, arguments.log_file)
     if arguments.serve:
         raise UsageFailure("`--serve` goes with `demo`", hint="run `mcp-stdio demo --serve`")
+    for option, value in (("--client", arguments.client), ("--name", arguments.name)):
+        if value is not None and command != "config":
+            raise UsageFailure(
+                f"`{option}` goes with `config`", hint="run `mcp-stdio config URL`, or leave it out"
+            )
     if arguments.json and command not in ("test", "status"):
         raise UsageFailure(
             "`--json` goes with `--test` and with `status`", hint="add `--test`, or leave it out"
@@ -103,6 +117,10 @@ def order(arguments: Arguments, environ: Mapping[str, str]) -> Order:
         )
     given = _url(words)
     url = _parse_url(given)
+    if command == "config":
+        from mcp_stdio.cli import client_block
+
+        environ = client_block.with_what_the_client_brings(arguments, environ)
     access = access_of(arguments, environ, given, command)
     config = Config(
         url=str(url),
@@ -120,11 +138,18 @@ def order(arguments: Arguments, environ: Mapping[str, str]) -> Order:
         protocol_era=arguments.protocol_era,
         bridge=arguments.bridge,
     )
+    task: Task
+    notes = tuple(_notes(arguments, access, url))
+    if command == "config":
+        task = client_block.task(arguments, access, given)
+        notes += tuple(client_block.notes(given))
+    else:
+        task = _task(command, config, as_json=arguments.json)
     return Order(
-        _task(command, config, as_json=arguments.json),
+        task,
         verbosity,
         arguments.log_file,
-        tuple(_notes(arguments, access, url)),
+        notes,
         access.secrets,
     )
 
@@ -144,8 +169,6 @@ def _task(command: str, config: Config, *, as_json: bool) -> Task:
 
 def _command(arguments: Arguments) -> tuple[str, Sequence[str]]:
     words = arguments.words
-    if words and words[0] in COMMANDS_TO_COME:
-        raise UsageFailure(f"`{words[0]}` is not available yet", hint=SEE_HELP)
     if words and words[0] in COMMANDS:
         return words[0], words[1:]
     return ("test" if arguments.test else "relay"), words

@@ -155,6 +155,26 @@ def command(text: str) -> tuple[str, ...]:
     return words
 
 
+def text(value: object, form: object) -> str:
+    """What stands for a value on the command line, where `form` is the function that reads it."""
+    if form is command:
+        assert isinstance(value, tuple)
+        return join(value, sys.platform)
+    if form is parameter:
+        assert isinstance(value, tuple)
+        return "=".join(value)
+    return f"{value:.15g}" if isinstance(value, float) else str(value)
+
+
+def join(words: Sequence[str], platform: str) -> str:
+    """The command that `split` takes to these words."""
+    if platform != "win32":
+        return shlex.join(words)
+    import subprocess  # too much for every start
+
+    return subprocess.list2cmdline(words)
+
+
 def split(text: str, platform: str) -> Iterator[str]:
     """The words of a command as a shell would see them, or Windows's programs.
 

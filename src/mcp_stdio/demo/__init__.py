@@ -5,13 +5,16 @@ Owns the command's two forms; the conversation is in `play`, the server in `serv
 
 from __future__ import annotations
 
-import json
 import signal
 from functools import partial
 
 import trio
 
-from mcp_stdio.demo.play import client_command, http_line, play
+from mcp_stdio.clients.block import Server as Named
+from mcp_stdio.clients.block import block
+from mcp_stdio.clients.program import command
+from mcp_stdio.clients.table import GENERAL
+from mcp_stdio.demo.play import http_line, play
 from mcp_stdio.demo.server import Server
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -39,13 +42,6 @@ async def _serve() -> None:
             server = Server(watch=lambda request: _show(http_line(request)))
             url = await nursery.start(server.serve)
             _show(f"A small MCP server listens on {url} until Ctrl-C. For a client:\n")
-            _show(client_configuration(url) + "\n")
+            _show(block(GENERAL, Named("demo", (url,)), command()) + "\n")
             async for _ in signals:
                 nursery.cancel_scope.cancel()
-
-
-def client_configuration(url: str) -> str:
-    """The block that makes a client start the relay, as most clients' files have it."""
-    command, *arguments = client_command(url)
-    demo = {"command": command, "args": arguments}
-    return json.dumps({"mcpServers": {"demo": demo}}, indent=2)
