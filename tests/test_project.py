@@ -70,6 +70,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "sse",
     },
     "shaping": {"errors", "jsonrpc", "spec", "splice", "upstream"},
+    "filtering": {"errors", "jsonrpc", "spec", "splice", "upstream"},
     "bridge": {"errors", "jsonrpc", "log", "spec", "splice", "upstream"},
     "oauth": {"config", "errors", "http", "log", "redaction", "spec"},
     "in_flight": {"errors", "jsonrpc", "spec", "upstream"},
@@ -85,6 +86,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "config",
         "credentials",
         "era",
+        "filtering",
         "http",
         "jsonrpc",
         "mirroring",
@@ -283,6 +285,7 @@ def test_the_relay_loads_only_what_every_run_needs() -> None:
     loaded = loaded_by("import mcp_stdio.relay, mcp_stdio.http.direct")
     assert "trio" in loaded
     others = {"bridge", "credentials", "demo", "diagnose", "oauth", "sign_in", "stand_in"}
+    others |= {"clients", "filtering"}
     others |= {"scanner", "upstream.http_sse", "upstream.session", "upstream.stateless"}
     assert loaded.isdisjoint({"httpx", "h11", "certifi", *(f"mcp_stdio.{name}" for name in others)})
 

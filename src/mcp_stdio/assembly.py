@@ -8,6 +8,8 @@
                             ├─ Parameters ─ Stateless            (the same as above)
                             └─ ModernClient ─ Handshaking, without the bridge
 
+Around all of it, where they are asked for: StandIn ─ FilteredTools.
+
 The relay and the connection test stand on the same objects, so they are joined here, once. A way
 that is not taken is never made, nor its modules loaded. Knows neither standard streams nor what
 becomes of the messages.
@@ -119,6 +121,11 @@ def assemble(
     upstream: Upstream = parts.era(emit)
     if config.merge_pages:
         upstream = MergedPages(upstream, parts.ids, limit=config.max_message_size)
+    if config.allow_tools or config.deny_tools:
+        from mcp_stdio.filtering import FilteredTools, Rules
+
+        # Above the bridges and the merging: what they make passes here as well.
+        upstream = FilteredTools(upstream, Rules(config.allow_tools, config.deny_tools))
     if sign_in is not None:
         upstream = parts.stand_in(upstream, emit, sign_in)
     return upstream

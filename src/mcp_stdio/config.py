@@ -83,9 +83,10 @@ class Config(NamedTuple):
     `headers` are the user's own, `Authorization` among them; they go to the server's origin only,
     and no representation shows them. A header of `sources` replaces one of the same name in
     `headers`, and one of an earlier source. `oauth` is None unless the user wants to sign in. `url`
-    holds no user information. `transport` and `protocol_era` are the server's, found out by `auto`;
-    `bridge` says whether a client and a server of different eras are brought together: where
-    needed, also where a client only asks (`always`), or not at all.
+    holds no user information. `allow_tools` and `deny_tools` are patterns of names, the latter
+    stronger; without any of the former every tool is allowed. `transport` and `protocol_era` are
+    the server's, found out by `auto`; `bridge` says whether a client and a server of different eras
+    are brought together: where needed, also where a client only asks (`always`), or not at all.
     """
 
     url: str
@@ -99,6 +100,8 @@ class Config(NamedTuple):
     drain_timeout: float = 1.2
     max_message_size: int = 64 * MIB
     merge_pages: bool = True
+    allow_tools: tuple[str, ...] = ()
+    deny_tools: tuple[str, ...] = ()
     transport: Transport = "auto"
     protocol_era: ProtocolEra = "auto"
     bridge: Bridging = "auto"

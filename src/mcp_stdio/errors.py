@@ -24,6 +24,7 @@ what is the client's own fault has JSON-RPC's code for that.
     │   ├── Refused             an HTTP error status without a JSON-RPC answer
     │   └── TooLarge            a message over the size limit
     ├── Unsendable              the client's message; none of it left
+    ├── UnknownTool             a tool that the user's settings leave out
     ├── TooDeep                 a message that cannot be changed on its way
     ├── CannotBridge      E-6   no counterpart in the other protocol era
     └── SessionLost       E-7   the session ended under a running request
@@ -210,6 +211,13 @@ class TooLarge(BadAnswer):
 
 class Unsendable(RelayError):
     """The client's message has something that cannot be written in HTTP (1.4)."""
+
+    code = -32602
+    kind = "invalid_params"
+
+
+class UnknownTool(RelayError):
+    """A tool that is not offered; the client hears what a server without it says."""
 
     code = -32602
     kind = "invalid_params"

@@ -204,14 +204,14 @@ def test_a_secret_in_the_url_is_noted() -> None:
 def test_the_command_prints_the_block_alone_and_no_secret(client: str | None) -> None:
     choice = [] if client is None else ["--client", client]
     done = run(
-        *("config", URL, *choice, "-H", "X-Key: k3y-of-mine", "-H", "X-Other: ${MINE}"),
+        *("config", URL, *choice, "-H", "X-Api-Key: k3y-of-mine", "-H", "X-Other: ${MINE}"),
         env={**IN_THE_ENVIRONMENT, "MINE": "m1n3"},
     )
     assert done.returncode == 0
     assert done.stdout.startswith("[mcp_servers" if client == "codex" else "{\n")
     for secret in ("t0k3n", "k3y-of-mine", "m1n3", "s3cr3t"):
         assert secret not in done.stdout + done.stderr
-    for name in ("MCP_BEARER_TOKEN", "MCP_HEADER_X_KEY", "MINE"):
+    for name in ("MCP_BEARER_TOKEN", "MCP_HEADER_X_API_KEY", "MINE"):
         assert name in done.stdout
         assert name in done.stderr
     assert "***" not in done.stderr

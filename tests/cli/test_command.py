@@ -32,7 +32,7 @@ def test_help_goes_to_stdout_and_lists_every_option_in_order() -> None:
         *("--oauth-profile", "--oauth-timeout", "--oauth-start-wait"),
         *("--timeout-connect", "--timeout-read", "--timeout-call", "--cacert", "--cert", "--key"),
         *("--insecure", "--max-message-size", "--transport", "--protocol-era", "--bridge"),
-        *("--no-merge-pages", "--drain-timeout", "--test"),
+        *("--no-merge-pages", "--allow-tool", "--deny-tool", "--drain-timeout", "--test"),
         *(
             "--json",
             "--client",

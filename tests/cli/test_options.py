@@ -116,6 +116,8 @@ def test_defaults() -> None:
         (["--bridge", "always"], "bridge", "always"),
         (["--bridge", "never"], "bridge", "never"),
         (["--no-merge-pages"], "merge_pages", False),
+        (["--allow-tool", "a*", "--allow-tool=b"], "allow_tool", ["a*", "b"]),
+        (["--deny-tool", "[!a]?"], "deny_tool", ["[!a]?"]),
         (["--drain-timeout", "0"], "drain_timeout", 0),
         (["--test"], "test", True),
         (["--check"], "test", True),
@@ -196,6 +198,8 @@ def test_a_bad_setting_names_option_value_and_what_is_accepted(
         ("--client-metadata-url", "h/s3cr3t", "cannot be used"),
         ("--bearer-token-command", "echo 's3cr3t", "not closed"),
         ("--header-command", " ", "empty"),
+        ("--allow-tool", "", "empty"),
+        ("--deny-tool", "", "empty"),
     ],
 )
 def test_what_may_be_secret_is_not_repeated(option: str, value: str, accepted: str) -> None:
@@ -298,7 +302,8 @@ def everything() -> list[str]:
         *("--timeout-connect", "0.5", "--timeout-read", "0", "--timeout-call", "100000000"),
         *("--cacert", "p", "--cert", "p", "--key", "p", "--insecure"),
         *("--max-message-size", "1024", "--transport", "sse", "--protocol-era", "legacy"),
-        *("--bridge", "never", "--no-merge-pages", "--drain-timeout", "3"),
+        *("--bridge", "never", "--no-merge-pages", "--allow-tool", "a", "--allow-tool", "b"),
+        *("--deny-tool=-*", "--drain-timeout", "3"),
         *("--verbose", "--verbose", "--log-file", "p"),
     ]
 

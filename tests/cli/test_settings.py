@@ -46,6 +46,7 @@ def test_options_arrive_in_the_config() -> None:
     assert config_of(
         *("--timeout-connect", "1", "--timeout-read", "2", "--timeout-call", "3"),
         *("--drain-timeout", "4", "--max-message-size", "5", "--no-merge-pages", "--insecure"),
+        *("--allow-tool", "a*", "--deny-tool", "b", "--deny-tool", "c"),
         *("--transport", "streamable-http", "--protocol-era", "modern", "--bridge", "never", URL),
     ) == Config(
         url=URL,
@@ -59,6 +60,8 @@ def test_options_arrive_in_the_config() -> None:
         drain_timeout=4,
         max_message_size=5,
         merge_pages=False,
+        allow_tools=("a*",),
+        deny_tools=("b", "c"),
     )
 
 

@@ -71,6 +71,8 @@ class Arguments:
     def __init__(self) -> None:
         self.header: list[str] = []
         self.oauth_param: list[tuple[str, str]] = []
+        self.allow_tool: list[str] = []
+        self.deny_tool: list[str] = []
 
 
 def parse(argv: Sequence[str]) -> Arguments:

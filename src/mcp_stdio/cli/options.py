@@ -216,6 +216,20 @@ def _add_protocol(group: argparse._ArgumentGroup) -> None:
         help="pass lists on page by page, as the server sends them",
     )
     group.add_argument(
+        "--allow-tool",
+        metavar="GLOB",
+        type=values.glob,
+        action="append",
+        help="offer only the tools whose names match, as in `read_*`; may be repeated",
+    )
+    group.add_argument(
+        "--deny-tool",
+        metavar="GLOB",
+        type=values.glob,
+        action="append",
+        help="offer no tool whose name matches, allowed or not; may be repeated",
+    )
+    group.add_argument(
         "--drain-timeout",
         metavar="SEC",
         type=duration,

@@ -134,6 +134,8 @@ def order(arguments: Arguments, environ: Mapping[str, str]) -> Order:
         drain_timeout=arguments.drain_timeout,
         max_message_size=arguments.max_message_size,
         merge_pages=arguments.merge_pages,
+        allow_tools=tuple(arguments.allow_tool),
+        deny_tools=tuple(arguments.deny_tool),
         transport=arguments.transport,
         protocol_era=arguments.protocol_era,
         bridge=arguments.bridge,

@@ -144,6 +144,15 @@ def parameter(text: str) -> tuple[str, str]:
     return key, value
 
 
+def glob(text: str) -> str:
+    """A pattern of names."""
+    if not text:
+        raise argparse.ArgumentTypeError(
+            "the pattern is empty; a name is expected, or one with `*`, `?` or `[…]` in it"
+        )
+    return text
+
+
 def command(text: str) -> tuple[str, ...]:
     """A command and its arguments."""
     try:
