@@ -147,7 +147,6 @@ def test_files_and_programs_get_full_paths(tmp_path: Path, monkeypatch: pytest.M
     again = order(parse(server.arguments), {}).task
     assert isinstance(again, Relay)
     assert again.config.sources[-1].command == (sys.executable, "-c", "a b")
-    assert not Path("file").stat().st_size
 
 
 def test_a_program_found_through_path_is_named_in_full() -> None:
@@ -198,6 +197,20 @@ def test_what_the_relay_would_refuse_is_refused_here(argv: list[str], cause: str
 def test_a_secret_in_the_url_is_noted() -> None:
     [note] = understood(f"{URL}?api_key=abcdefgh").notes
     assert "the URL may hold a secret" in note
+
+
+def test_what_the_environment_says_about_the_way_is_noted() -> None:
+    [note] = understood(URL, environ={"https_proxy": "http://u:s3cr3t@proxy/", "HOME": "/x"}).notes
+    assert note.startswith("the relay heeds `https_proxy` of this environment")
+    assert "s3cr3t" not in note
+
+
+def test_the_relay_s_log_is_not_written_yet(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    done = run("config", URL, "--log-file", str(log), "--insecure")
+    assert done.returncode == 0
+    assert f'"{log}"' in done.stdout
+    assert not log.exists()
 
 
 @pytest.mark.parametrize("client", [None, *CLIENTS])

@@ -32,6 +32,12 @@ PATHS = ("bearer_token_file", "header_file", "cacert", "cert", "key", "log_file"
 _A_VALUE = "x"
 """Stands for the value of a variable that only the client will have."""
 
+_AROUND = (
+    *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "XDG_CONFIG_HOME"),
+)
+"""Variables that say how servers are reached and where sign-ins are kept."""
+
 _LOOKS_SECRET = r"auth|token|key|secret|pass|cookie|session|credential|signature|jwt"
 
 _BEARER = "the token, without `Bearer` before it"
@@ -73,10 +79,14 @@ def task(arguments: Arguments, access: Access, url: str) -> ShowBlock:
     return ShowBlock(_server(arguments, access, url, name or _name_for(url)), client)
 
 
-def notes(url: str) -> Iterator[str]:
-    """What the block shows all the same."""
+def notes(url: str, environ: Mapping[str, str]) -> Iterator[str]:
+    """What the block shows all the same, and what it leaves out."""
     if any(secrets_in(url)):
         yield "the URL may hold a secret: the block has it as it is"
+    # Clients pass on little of their own environment, and may have another one anyway.
+    if here := [name for name in environ if name.upper() in _AROUND]:
+        names = ", ".join(f"`{name}`" for name in here)
+        yield f"the relay heeds {names} of this environment; the client may need the same in `env`"
 
 
 def _server(arguments: Arguments, access: Access, url: str, name: str) -> Server:

@@ -140,15 +140,13 @@ def order(arguments: Arguments, environ: Mapping[str, str]) -> Order:
         protocol_era=arguments.protocol_era,
         bridge=arguments.bridge,
     )
-    task: Task
     notes = tuple(_notes(arguments, access, url))
-    if command == "config":
-        task = client_block.task(arguments, access, given)
-        notes += tuple(client_block.notes(given))
-    else:
-        task = _task(command, config, as_json=arguments.json)
+    if command == "config":  # the log is that of the relay, when a client starts it
+        shown = client_block.task(arguments, access, given)
+        notes += tuple(client_block.notes(given, environ))
+        return Order(shown, verbosity, None, notes, access.secrets)
     return Order(
-        task,
+        _task(command, config, as_json=arguments.json),
         verbosity,
         arguments.log_file,
         notes,
