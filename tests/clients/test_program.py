@@ -21,35 +21,26 @@ def script(tmp_path: Path) -> Path:
 
 
 def test_a_script_is_named_by_its_full_path(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", [str(script)])
-    assert command() == (str(script),)
+    assert command(str(script)) == (str(script),)
     monkeypatch.chdir(script.parent)
-    monkeypatch.setattr(sys, "argv", [os.path.join(os.curdir, script.name)])
-    assert command() == (str(script),)
+    assert command(os.path.join(os.curdir, script.name)) == (str(script),)
 
 
 def test_a_script_that_was_found_through_path_is_found_again(
     script: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["mcp-stdio"])
     monkeypatch.setenv("PATH", str(script.parent))
-    assert command() == (str(script),)
+    assert command("mcp-stdio") == (str(script),)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links of POSIX")
-def test_the_link_of_an_installer_stays_a_link(
-    script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_link_of_an_installer_stays_a_link(script: Path, tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     link = tmp_path / "bin" / "mcp-stdio"
     link.symlink_to(script)
-    monkeypatch.setattr(sys, "argv", [str(link)])
-    assert command() == (str(link),)
+    assert command(str(link)) == (str(link),)
 
 
 @pytest.mark.parametrize("argv0", ["/x/mcp_stdio/__main__.py", "-c", "", "/no/such/mcp-stdio"])
-def test_anything_else_is_started_by_the_interpreter(
-    argv0: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "argv", [argv0])
-    assert command() == (sys.executable, "-m", "mcp_stdio")
+def test_anything_else_is_started_by_the_interpreter(argv0: str) -> None:
+    assert command(argv0) == (sys.executable, "-m", "mcp_stdio")

@@ -9,13 +9,16 @@ import sys
 SCRIPT = "mcp-stdio"
 
 
-def command() -> tuple[str, ...]:
+def command(started_as: str | None = None) -> tuple[str, ...]:
     """The words that start this program: the full path of its script, or the interpreter's.
+
+    `started_as` is the first word that it was started by; this process's own by default.
 
     Links are left as they are: those of tool installers and of Homebrew outlive an upgrade, what
     they lead to does not.
     """
-    name = os.path.basename(sys.argv[0])
-    if os.path.splitext(name)[0] == SCRIPT and (found := shutil.which(sys.argv[0])) is not None:
+    word = sys.argv[0] if started_as is None else started_as
+    name = os.path.splitext(os.path.basename(word))[0]
+    if name == SCRIPT and (found := shutil.which(word)) is not None:
         return (os.path.abspath(found),)
     return (sys.executable, "-m", "mcp_stdio")
