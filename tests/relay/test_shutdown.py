@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 
@@ -197,6 +198,30 @@ async def test_a_signal_answers_the_unfinished_and_says_goodbye(
         assert trio.current_time() - begin < 2
     assert {message["id"] for message in got} == {1, "two"}
     assert upstream.is_closed
+
+
+@pytest.mark.parametrize("at", [0, 5, 100])
+async def test_what_was_read_and_not_begun_when_a_signal_came_is_answered_and_not_sent(
+    at: int,
+) -> None:
+    """P1: a thousand lines come with one read, and are begun a few at a time."""
+    begun: list[Message] = []
+
+    async def send(message: Message, call: Call) -> None:
+        if len(begun) == at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        begun.append(message)
+        await trio.sleep_forever()
+
+    async with relaying(FakeUpstream(send)) as client:
+        await client.write(b"".join(call(id, 0) for id in range(500)) + b"no message\n")
+        got = []
+        while raw := await client.read_line():
+            got.append(json.loads(raw))
+        await client.over()
+    assert len(got) == 501
+    assert {message.get("id") for message in got} == {*range(500), None}
+    assert len(begun) < at + 50
 
 
 async def test_a_defect_does_not_wait_for_a_client_that_does_not_read() -> None:
