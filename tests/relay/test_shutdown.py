@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from mcp_stdio import jsonrpc
-from mcp_stdio.jsonrpc import Message
+from mcp_stdio.jsonrpc import Message, parse
 from mcp_stdio.upstream import Call
 from tests.process import line
 from tests.relay.rig import FakeUpstream, Json, Rig, relaying
@@ -180,6 +180,27 @@ async def test_a_defect_in_the_background_ends_it_with_all_answered() -> None:
     assert {answer["id"] for answer in answers} == set(range(20))
     assert {answer["error"]["code"] for answer in answers} == {-33002}
     assert upstream.has_left
+
+
+async def test_the_last_words_do_not_queue_behind_all_that_was_still_to_be_said() -> None:
+    """P1, while hundreds of calls stream more than a client takes in its last moment."""
+    told = [parse(line(method="notifications/message", params={"data": "x" * 60_000}))] * 4
+    waiting = 0
+
+    async def send(message: Message, call: Call) -> None:
+        nonlocal waiting
+        waiting += 1
+        while True:
+            await call.emit_all(told)
+            await trio.lowlevel.checkpoint()
+
+    async with relaying(FakeUpstream(send), drain_timeout=0.1, limit=30) as client:
+        await client.write(b"".join(call(id, 0) for id in range(600)))
+        while waiting < 600:
+            await client.read_line()
+        answers = [message for message in await client.rest() if "id" in message]
+    assert sorted(message["id"] for message in answers) == list(range(600))
+    assert {message["error"]["code"] for message in answers} == {-33002}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
