@@ -9,7 +9,7 @@ while another wrote. Knows nothing of where messages come from.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import trio
 
@@ -38,7 +38,8 @@ class ToClient(Receiver):
         """Write messages that came together."""
         await _hold(self._output.lock)
         try:
-            await _write(self._output, messages)
+            for lines in _lines(messages):
+                await self._output.write_line(lines)
         finally:
             self._output.lock.release()
 
@@ -46,7 +47,8 @@ class ToClient(Receiver):
 class ToRequest(Receiver):
     """Takes to `output` what came back for a request: one response, nothing once it is withdrawn.
 
-    A second response is dropped.
+    A second response is dropped, and everything once the request was cut off: a client that still
+    reads what was said before must not miss the last words behind it.
     """
 
     __slots__ = ("_output", "_relayed")
@@ -63,7 +65,7 @@ class ToRequest(Receiver):
         relayed = self._relayed
         await _hold(self._output.lock)
         try:
-            if not relayed.is_open:
+            if not relayed.is_open or relayed.is_cut_off:
                 return
             # Before the write: a quick client may use the id again before that has returned.
             relayed.is_answered = True
@@ -81,8 +83,10 @@ class ToRequest(Receiver):
         """Write what came together and is no response."""
         await _hold(self._output.lock)
         try:
-            if self._relayed.withdrawn is None:
-                await _write(self._output, messages)
+            for lines in _lines(messages):
+                if self._relayed.withdrawn is not None or self._relayed.is_cut_off:
+                    return
+                await self._output.write_line(lines)
         finally:
             self._output.lock.release()
 
@@ -95,15 +99,13 @@ async def _hold(lock: trio.Lock) -> None:
         await lock.acquire()
 
 
-async def _write(output: Output, messages: Sequence[Message]) -> None:
+def _lines(messages: Sequence[Message]) -> Iterable[bytes]:
     if log.isEnabledFor(logging.DEBUG):
         for message in messages:
             log.debug("to client: %s", message)
     if len(messages) == 1:
-        await output.write_line(messages[0].raw)
-        return
-    for lines in pieces([message.raw for message in messages]):
-        await output.write_line(lines)
+        return (messages[0].raw,)
+    return pieces([message.raw for message in messages])
 
 
 def pieces(lines: Sequence[bytes], size: int = PIPE_BUF) -> Iterator[bytes]:

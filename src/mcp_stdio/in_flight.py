@@ -41,6 +41,11 @@ class Relayed:
         return not self.is_answered and self.withdrawn is None
 
     @property
+    def is_cut_off(self) -> bool:
+        """Whether its time was over before it was; the last words answer it."""
+        return trio.current_time() >= self._in_flight.deadline
+
+    @property
     def ends_by_itself(self) -> bool:
         """Whether there is an end to wait for; a listen stream has none."""
         return self.message.method != spec.LISTEN

@@ -161,6 +161,7 @@ class Relay:
                 with self._draining:
                     await self._in_flight.fewer_than(1)
             finally:
+                self._take_without_beginning()
                 await self._say_last_words()
             self._nursery.cancel_scope.cancel()
 
@@ -176,6 +177,13 @@ class Relay:
                 await trio.lowlevel.checkpoint()
             if self._input.is_regular_file:
                 await self._in_flight.fewer_than(WINDOW)
+
+    def _take_without_beginning(self) -> None:
+        """What was read and not begun when the end came is answered, and never sent."""
+        for line in self._input.already_read():
+            self._take_line(line)
+        for relayed in self._read_messages:
+            relayed.scope.cancel()
 
     def _take_line(self, line: bytes | Oversized) -> None:
         try:

@@ -124,6 +124,8 @@ async def test_what_must_not_run_twice_takes_no_rested_connection(
         (b"timeout=0", 0.1, False),
         (b"timeout=99999", 59, True),
         (b"timeout=99999", 61, False),
+        (b"timeout=" + b"9" * 5000, 59, True),
+        (b"timeout=\xb2", 59, True),
         (b"max=5", 59, True),
     ],
 )

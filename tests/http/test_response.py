@@ -77,6 +77,7 @@ def every_way(said: bytes) -> tuple[Response, bytes]:
         (CHUNKED + b";a\r\n", "without its size"),
         (CHUNKED + b"\r\n", "without its size"),
         (CHUNKED + b"5\n12345\r\n0\r\n\r\n", "without its size"),
+        (CHUNKED + b"5\n12345\n0\n\n", "without its size"),
         (CHUNKED + b"5;a\rb\r\n", "without its size"),
         (CHUNKED + b"5;a\0\r\n", "without its size"),
         (CHUNKED + b"0" * 21 + b"\r\n", "without its size"),

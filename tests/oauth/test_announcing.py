@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mcp_stdio.errors import StoreFailure, TimedOut
 from mcp_stdio.oauth.announcing import Announcing
-from mcp_stdio.oauth.notice import MAX_URL, Notice
+from mcp_stdio.oauth.notice import MAX_TIME, MAX_URL, Notice
 from mcp_stdio.oauth.store import Entry, Store
 from tests.oauth.keeper import PAGE, URL, record
 
@@ -112,6 +112,8 @@ async def test_what_cannot_be_announced_does_not_keep_anybody_from_signing_in(
         def announce(self, notice: Notice | None) -> None:
             raise StoreFailure("no space left on device")
 
+    async with entry.locked():
+        entry.announce(Notice(pid=1, since=0, url=PAGE))  # and that one was killed
     full, shown = Full(entry.path.parent, URL, None, "default"), Shown()
     async with full.locked():
         with Announcing(full, shown) as show:
@@ -128,7 +130,7 @@ async def test_others_cannot_read_where_somebody_signs_in(entry: Entry) -> None:
     assert PAGE not in repr(entry.announced())
 
 
-numbers = st.integers(0) | st.floats(allow_nan=False, allow_infinity=False)
+numbers = st.integers(0, 10**12) | st.floats(0, MAX_TIME)
 
 
 @given(st.integers(0), numbers, st.just(PAGE) | st.text("abc:/?&=%"), st.none() | numbers)
@@ -149,6 +151,10 @@ def test_a_notice_is_read_as_it_was_written(
         {"url": "https://as.example/\x1b[2J"},
         {"url": "x" * (MAX_URL + 1)},
         {"in_vain_at": "never"},
+        {"since": 10**400},
+        {"since": float("nan")},
+        {"in_vain_at": 10**400},
+        {"in_vain_at": float("inf")},
     ],
 )
 async def test_what_is_no_notice_is_none(entry: Entry, wrong: dict[str, object]) -> None:
@@ -166,3 +172,36 @@ async def test_what_is_no_notice_is_none(entry: Entry, wrong: dict[str, object])
 def test_what_is_damaged_is_no_notice(raw: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - any
         Notice.from_json(raw)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs links and pipes")
+@pytest.mark.parametrize("kind", ["link", "dangling", "pipe", "directory", "huge", "link to link"])
+async def test_whatever_lies_in_place_of_a_notice_nobody_is_kept_from_signing_in(
+    entry: Entry, tmp_path: Path, kind: str
+) -> None:
+    async with entry.locked():
+        pass
+    elsewhere = tmp_path / "of somebody else"
+    elsewhere.write_bytes(Notice(pid=1, since=0, url=PAGE).to_json())
+    path = entry.path.with_suffix(".notice")
+    match kind:
+        case "link":
+            path.symlink_to(elsewhere)
+        case "dangling":
+            path.symlink_to(tmp_path / "nowhere")
+        case "pipe":
+            os.mkfifo(path)
+        case "directory":
+            path.mkdir()
+        case "huge":
+            path.write_bytes(b"[" + b" " * 100_000_000 + b"]")
+        case "link to link":
+            path.symlink_to(path)
+    shown = Shown()
+    async with entry.locked():
+        assert entry.announced() is None
+        with Announcing(entry, shown) as show:
+            show.page(PAGE, is_opened=False)
+    assert shown.seen == [PAGE]
+    assert elsewhere.read_bytes() == Notice(pid=1, since=0, url=PAGE).to_json()
+    assert not (tmp_path / "nowhere").exists()

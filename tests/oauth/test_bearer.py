@@ -734,6 +734,18 @@ async def test_where_another_process_was_killed_another_one_asks_at_once(
     assert caught.value.url.startswith(PAGE)
 
 
+async def test_a_notice_from_before_the_clock_was_put_back_keeps_nobody_from_asking(
+    rig: Rig, autojump_clock: MockClock
+) -> None:
+    client, entry = rig.client(), rig.entry()
+    async with entry.locked():
+        page = "https://as.example/of-another"
+        entry.announce(Notice(pid=1, since=now(), url=page, in_vain_at=now() + 86_400))
+    with pytest.raises(SignInPending) as caught:
+        await ask(client)
+    assert caught.value.url.startswith(PAGE)
+
+
 async def test_who_ends_in_the_midst_of_a_sign_in_leaves_it_to_others(
     rig: Rig, autojump_clock: MockClock
 ) -> None:

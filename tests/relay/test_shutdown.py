@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 
@@ -10,7 +11,7 @@ import trio
 import trio.testing
 
 from mcp_stdio import jsonrpc
-from mcp_stdio.jsonrpc import Message
+from mcp_stdio.jsonrpc import Message, parse
 from mcp_stdio.upstream import Call
 from tests.process import line
 from tests.relay.rig import FakeUpstream, Json, Rig, relaying
@@ -181,6 +182,27 @@ async def test_a_defect_in_the_background_ends_it_with_all_answered() -> None:
     assert upstream.has_left
 
 
+async def test_the_last_words_do_not_queue_behind_all_that_was_still_to_be_said() -> None:
+    """P1, while hundreds of calls stream more than a client takes in its last moment."""
+    told = [parse(line(method="notifications/message", params={"data": "x" * 60_000}))] * 4
+    waiting = 0
+
+    async def send(message: Message, call: Call) -> None:
+        nonlocal waiting
+        waiting += 1
+        while True:
+            await call.emit_all(told)
+            await trio.lowlevel.checkpoint()
+
+    async with relaying(FakeUpstream(send), drain_timeout=0.1, limit=30) as client:
+        await client.write(b"".join(call(id, 0) for id in range(600)))
+        while waiting < 600:
+            await client.read_line()
+        answers = [message for message in await client.rest() if "id" in message]
+    assert sorted(message["id"] for message in answers) == list(range(600))
+    assert {message["error"]["code"] for message in answers} == {-33002}
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 async def test_a_signal_answers_the_unfinished_and_says_goodbye(
     number: int, autojump_clock: trio.testing.MockClock
@@ -197,6 +219,30 @@ async def test_a_signal_answers_the_unfinished_and_says_goodbye(
         assert trio.current_time() - begin < 2
     assert {message["id"] for message in got} == {1, "two"}
     assert upstream.is_closed
+
+
+@pytest.mark.parametrize("at", [0, 5, 100])
+async def test_what_was_read_and_not_begun_when_a_signal_came_is_answered_and_not_sent(
+    at: int,
+) -> None:
+    """P1: a thousand lines come with one read, and are begun a few at a time."""
+    begun: list[Message] = []
+
+    async def send(message: Message, call: Call) -> None:
+        if len(begun) == at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        begun.append(message)
+        await trio.sleep_forever()
+
+    async with relaying(FakeUpstream(send)) as client:
+        await client.write(b"".join(call(id, 0) for id in range(500)) + b"no message\n")
+        got = []
+        while raw := await client.read_line():
+            got.append(json.loads(raw))
+        await client.over()
+    assert len(got) == 501
+    assert {message.get("id") for message in got} == {*range(500), None}
+    assert len(begun) < at + 50
 
 
 async def test_a_defect_does_not_wait_for_a_client_that_does_not_read() -> None:

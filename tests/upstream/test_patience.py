@@ -70,6 +70,15 @@ async def test_silence_and_total(
     assert await end(Patience(silence=10, total=25), *steps) == (at, how)
 
 
+@pytest.mark.parametrize("silence", [0.01, 0.1, 0.3])
+async def test_a_short_silence_begins_anew_as_well(
+    autojump_clock: MockClock, silence: float
+) -> None:
+    steps: list[Step] = [Patience.heard, silence / 2] * 100
+    patience = Patience(silence=silence, total=None)
+    assert await end(patience, *steps) == (round(silence * 50, 3), "done")
+
+
 async def test_without_limits(autojump_clock: MockClock) -> None:
     patience = Patience(silence=None, total=None)
     assert await end(patience, Patience.heard, 1e6) == (1e6, "done")

@@ -40,7 +40,7 @@ on its way. A request is asked after and then sent, which would look twice."""
 _TICKET_TIME = 0.005
 """Seconds to read what already arrived on an unused TLS connection."""
 
-_KEEP_ALIVE_TIMEOUT = re.compile(r"\btimeout\s*=\s*(\d+)", re.IGNORECASE)
+_KEEP_ALIVE_TIMEOUT = re.compile(r"\btimeout\s*=\s*([0-9]{1,9})", re.IGNORECASE)
 
 
 class Connection:

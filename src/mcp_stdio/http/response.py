@@ -185,7 +185,7 @@ class Response:
                     break
             line = _CHUNK_LINE.match(data, at)
             if line is None:
-                if data.find(b"\r\n", at) >= 0 or len(data) - at > MAX_CHUNK_LINE:
+                if data.find(b"\n", at) >= 0 or len(data) - at > MAX_CHUNK_LINE:
                     self._fail("a chunk begins without its size")
                 else:
                     self._unread = data[at:]

@@ -315,7 +315,9 @@ class Bearer:
     def _was_in_vain_elsewhere(self, begun: float) -> bool:
         """Whether the process that was waited for had somebody asked, and was not just killed."""
         notice = self._kept.entry.announced()
-        return notice is not None and begun < (notice.in_vain_at or -inf)
+        at = -inf if notice is None or notice.in_vain_at is None else notice.in_vain_at
+        # A time to come was written before the clock was put back, and would hold until then.
+        return begun < at <= self._clock()
 
     async def _performed(
         self, flow: Flow[Record], show: Show, within: float | None = None

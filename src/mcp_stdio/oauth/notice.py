@@ -13,6 +13,9 @@ from dataclasses import asdict, dataclass, field
 MAX_URL = 64 * 1024
 """Characters of a page's URL that are believed."""
 
+MAX_TIME = 1e12
+"""Seconds since the epoch that are believed: no clock shows more, and no sum with it fails."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
@@ -43,6 +46,11 @@ class Notice:
                 "since": int() | float() as since,
                 "url": str(url),
                 "in_vain_at": int() | float() | None as in_vain_at,
-            } if url.isprintable() and len(url) <= MAX_URL:
+            } if (
+                url.isprintable()
+                and len(url) <= MAX_URL
+                and 0 <= since <= MAX_TIME
+                and (in_vain_at is None or 0 <= in_vain_at <= MAX_TIME)
+            ):
                 return cls(pid=pid, since=since, url=url, in_vain_at=in_vain_at)
         raise ValueError("it is no notice")

@@ -15,7 +15,7 @@ import logging
 import re
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -178,7 +178,8 @@ class Entry:
             try:
                 notice = self.announced()
                 if notice is not None and notice.in_vain_at is None:
-                    self.announce(None)  # by a process that was killed
+                    with suppress(StoreFailure):  # a courtesy, like all of it
+                        self.announce(None)  # by a process that was killed
                 yield
             finally:
                 self._holds_lock = False

@@ -95,6 +95,12 @@ class Input:
                 self._ready.extend(self._lines.end())
         return self._ready.popleft()
 
+    def already_read(self) -> list[bytes | Oversized]:
+        """The whole lines that were read and not handed out yet, which they are with this."""
+        lines = list(self._ready)
+        self._ready.clear()
+        return lines
+
     async def _read(self) -> bytes:
         try:
             return await self._reader.read()

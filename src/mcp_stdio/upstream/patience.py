@@ -23,7 +23,8 @@ LONGEST_PAUSE = 60.0
 
 GRAIN = 0.1
 """Seconds by which the silence may seem to last longer than it did. Moving a deadline costs trio
-2 µs, and a quick answer shows three signs of life."""
+2 µs, and a quick answer shows three signs of life. Of a silence shorter than
+ten times this, a tenth."""
 
 
 class Patience:
@@ -36,13 +37,15 @@ class Patience:
     """
 
     __slots__ = (
-        "_deadline", "_end", "_is_done", "_questions", "_reason", "_scope", "_silence", "_total",
+        "_deadline", "_end", "_grain", "_is_done", "_questions", "_reason", "_scope", "_silence",
+        "_total",
     )  # fmt: skip
 
     def __init__(
         self, *, silence: float | None, total: float | None, begun: float | None = None
     ) -> None:
         self._silence = inf if silence is None else silence
+        self._grain = min(GRAIN, self._silence / 10)
         self._total = inf if total is None else total
         if total is None:
             self._end = inf
@@ -63,7 +66,7 @@ class Patience:
             deadline = max(deadline, trio.current_time() + ANSWER_TIME)
         if deadline > self._end:
             deadline = self._end
-        if not 0 <= deadline - self._deadline < GRAIN:
+        if not 0 <= deadline - self._deadline < self._grain:
             self._move(deadline)
 
     def hold(self) -> None:
