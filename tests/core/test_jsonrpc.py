@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import tracemalloc
 from typing import Any
 
@@ -365,6 +366,49 @@ def test_a_large_message_that_is_no_json_is_refused_for_the_same_reason(fault: b
         reasons.add(reason)
         assert -1 <= int(position) - len(begun) <= size + len(fault)
     assert len(reasons) == 1
+
+
+members = st.sampled_from(
+    [
+        *(
+            '"jsonrpc":"2.0"',
+            '"id":1',
+            '"id":"\\u0061"',
+            '"id":{}',
+            '"method":"m"',
+            '"m\\u0065thod":"n"',
+        ),
+        *('"params":{"a":[1.0,{}]}', '"result":{}', '"result":null', '"error":{"code":1}', '"":-0'),
+        *(f'"id":{"9" * 5000}', '"x":NaN', '"x":1e400', f'"x":{"[" * 2000}{"]" * 2000}', '"x":01'),
+    ]
+)
+faults = st.sampled_from(
+    [b"", b'"', b"\\", b"\n", b"\0", b"\xff", b",", b"}", b"{", b":", b"\xef\xbb\xbf"]
+)
+
+
+@given(
+    st.permutations(['"jsonrpc":"2.0"', '"id":1', '"method":"m"', '"params":{}', '"x":"PAD"']),
+    st.lists(members, max_size=3),
+    st.none() | st.tuples(st.integers(0, 200), faults, st.integers(0, 3)),
+    st.sampled_from([b"", b" ", b"\r", b"x", b"\0"]),
+)
+def test_a_large_message_is_judged_as_a_small_one_whatever_is_wrong_with_it(
+    usual: list[str], others: list[str], fault: tuple[int, bytes, int] | None, tail: bytes
+) -> None:
+    raw = f"{{{', '.join(usual + others)}}}".encode() + tail
+    if fault is not None:
+        at, put, gone = fault
+        raw = raw[:at] + put + raw[at + gone :]
+
+    def judged(pad: bytes) -> tuple[object, ...]:
+        try:
+            message = parse(raw.replace(b"PAD", pad))
+        except NotAMessage as exc:
+            return exc.code, re.sub(r"\d+", "", str(exc)), exc.id  # but for the place
+        return message.kind, message.id, type(message.id), message.method, message.params
+
+    assert judged(MUCH.encode()) == judged(b"much")
 
 
 def test_a_large_message_that_is_passed_on_is_kept_once() -> None:
