@@ -41,6 +41,7 @@ TOO_LONG = "no answer within 25 s, the longest a call may take"
         pytest.param([Patience.heard, 11.0], 10.0, SILENT, id="too late"),
         pytest.param([*[Patience.heard, 9.0] * 2], 18.0, "done", id="heard again and again"),
         pytest.param([*[Patience.heard, 9.0] * 3], 25.0, TOO_LONG, id="too long in all"),
+        pytest.param([*[Patience.heard, 0.07] * 500], 25.0, TOO_LONG, id="talkative, too long"),
         pytest.param([30.0], 25.0, TOO_LONG, id="total before the beginning"),
         pytest.param([Patience.heard, Patience.hold, 20.0], 20.0, "done", id="held"),
         pytest.param([Patience.hold, 12.0, Patience.heard, 11.0], 22.0, SILENT, id="held before"),

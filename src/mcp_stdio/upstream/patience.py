@@ -64,9 +64,9 @@ class Patience:
             deadline += min(pause, LONGEST_PAUSE)
         if self._questions:
             deadline = max(deadline, trio.current_time() + ANSWER_TIME)
-        if deadline > self._end:
-            deadline = self._end
-        if not 0 <= deadline - self._deadline < self._grain:
+        if deadline >= self._end:
+            self.hold()
+        elif not 0 <= deadline - self._deadline < self._grain:
             self._move(deadline)
 
     def hold(self) -> None:
