@@ -337,14 +337,21 @@ class Relay:
     async def _say_last_words(self) -> None:
         """Answer what is unfinished, in one go: unwinding a thousand calls first takes a second."""
         failure = _cut_off()
-        answers = {
-            relayed: b"".join(each.raw + b"\n" for each in last_words(relayed.message, failure))
-            for relayed in self._in_flight.open_requests()
-        }
+        answers: dict[Relayed, bytes] = {}
+
+        def answer(relayed: Relayed) -> bytes:
+            if relayed not in answers:
+                words = last_words(relayed.message, failure)
+                answers[relayed] = b"".join(each.raw + b"\n" for each in words)
+            return answers[relayed]
+
+        for relayed in self._in_flight.open_requests():
+            answer(relayed)  # before the time runs
         self._output.finish_by(trio.current_time() + self._last_words)
         async with self._output.lock:
-            unfinished = [relayed for relayed in answers if relayed.is_open]
-            await self._output.write(b"".join(answers[relayed] for relayed in unfinished))
+            # Fewer by now, or more: the answer that another writer had could not be written.
+            unfinished = self._in_flight.open_requests()
+            await self._output.write(b"".join(map(answer, unfinished)))
             for relayed in unfinished:
                 relayed.is_answered = True
 

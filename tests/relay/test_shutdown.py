@@ -11,6 +11,7 @@ import trio
 import trio.testing
 
 from mcp_stdio import jsonrpc
+from mcp_stdio.errors import TimedOut
 from mcp_stdio.jsonrpc import Message, parse
 from mcp_stdio.upstream import Call
 from tests.process import line
@@ -201,6 +202,37 @@ async def test_the_last_words_do_not_queue_behind_all_that_was_still_to_be_said(
         answers = [message for message in await client.rest() if "id" in message]
     assert sorted(message["id"] for message in answers) == list(range(600))
     assert {message["error"]["code"] for message in answers} == {-33002}
+
+
+async def test_an_answer_whose_time_ran_out_before_a_full_pipe_has_its_last_words(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """P1: it was about to be written when the last words were chosen, and could not be."""
+    note = parse(line(method="notifications/message", params={"data": "x" * 3000}))
+
+    async def send(message: Message, call: Call) -> None:
+        if message.id == "fills the pipe":
+            while True:
+                await call.emit(note)
+        if message.id == "late":
+            assert message.id is not None
+            with trio.move_on_after(0.15):
+                await call.emit(jsonrpc.result(message.id, {"text": "x" * 3000}))
+            raise TimedOut("too late")
+
+    async with relaying(FakeUpstream(send), drain_timeout=0.1, limit=30) as client:
+        await client.send(id="fills the pipe", method="tools/call")
+        await trio.sleep(0.01)
+        await client.send(method="notifications/cancelled", params={"requestId": "fills the pipe"})
+        await trio.sleep(0.01)
+        await client.send(id="late", method="tools/call")
+        await trio.sleep(0.01)
+        await client.hang_up()
+        await trio.sleep(0.2)
+        got = []
+        while raw := await client.read_line():
+            got.append(json.loads(raw))
+    assert [message["id"] for message in got if "id" in message] == ["late"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
