@@ -75,6 +75,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "in_flight": {"errors", "jsonrpc", "spec", "upstream"},
     "delivery": {"descriptors", "in_flight", "jsonrpc", "log", "stdio", "upstream"},
     "sleep": set(),
+    "terminal": set(),
     "last_words": {"errors", "jsonrpc", "spec"},
     # top
     "era": {"errors", "jsonrpc", "last_words", "log", "retry", "spec", "splice", "upstream"},
@@ -106,7 +107,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "stdio",
         "upstream",
     },
-    "diagnose": {*CORE, "assembly", "http", "log", "relay", "shaping", "upstream"},
+    "diagnose": {*CORE, "assembly", "http", "log", "relay", "shaping", "terminal", "upstream"},
     "sign_in": {
         "assembly",
         "config",
@@ -117,6 +118,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "oauth",
         "spec",
         "stdio",
+        "terminal",
         "upstream",
     },
     "demo": {*CORE, "log"},
