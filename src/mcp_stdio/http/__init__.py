@@ -69,10 +69,14 @@ class Request(NamedTuple):
 
 
 class Head(NamedTuple):
-    """Status and headers of a response."""
+    """Status and headers of a response.
+
+    `is_to_credential` is told of a 401 or 403 alone: whether the request showed an `Authorization`.
+    """
 
     status: int
     headers: Headers
+    is_to_credential: bool = False
 
     def __str__(self) -> str:
         """Status and content type, for the log."""

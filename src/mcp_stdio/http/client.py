@@ -51,7 +51,9 @@ def open_client(
     try:
         origin = Url.parse(config.url).origin
     except ValueError as exc:
-        raise UsageFailure(f"the URL cannot be used: {exc}", hint="check the URL") from None
+        raise UsageFailure(
+            f"the URL cannot be used: {exc}", hint="a URL looks like `https://example.com/mcp`"
+        ) from None
 
     tls = _certificates(config.tls)
     if origin.scheme == "https" and config.tls != Tls():
@@ -271,6 +273,8 @@ class _Exchange(Exchange):
             self._client._forget(self._request)
         if head.status not in (401, 403):
             self._client._credential_accepted(self._sent)
+        elif any(name.lower() == "authorization" for name, _ in self._sent.headers):
+            head = head._replace(is_to_credential=True)
         if head.headers.get("content-encoding") is not None:
             self._body = Decoded(head, self._receive_encoded)
         self._head = head

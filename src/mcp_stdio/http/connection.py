@@ -240,7 +240,9 @@ class DirectExchange(Exchange):
             if data[:5] != b"HTTP/"[: len(data)]:
                 raise self._bad_answer(
                     "is not HTTP",
-                    hint="use `https://`" if data[:1] == b"\x15" else "check host and port",
+                    hint="it speaks TLS: write `https://`"
+                    if data[:1] == b"\x15"
+                    else "check host and port, and that an MCP server runs there",
                 )
         self._body += response.receive(bytes(data))
         if response.failure is not None:
@@ -287,7 +289,6 @@ class DirectExchange(Exchange):
             cause = f"{cause}: {quote(why)}"
         failure = ConnectionLost(
             cause,
-            hint="whether the request was carried out is unknown; look before you repeat it",
             answer_begun=self._answer_begun,
         )
         self._failure = failure

@@ -38,8 +38,6 @@ _PROXY_HINT = (
     "named in `NO_PROXY` is reached without a proxy"
 )
 
-_UNKNOWN_HINT = "whether the request was carried out is unknown; look before you repeat it"
-
 _REFUSAL_HINTS = {
     407: "put the proxy's user and password into the variable, as in "
     "`HTTPS_PROXY=http://user:password@host:port`",
@@ -199,15 +197,13 @@ class Journey:
                 hint="check that the URL is that of an MCP server",
             )
         return ConnectionLost(
-            f"the connection to {self._where} broke before it answered: {self._words(exc)}",
-            hint=_UNKNOWN_HINT,
+            f"the connection to {self._where} broke before it answered: {self._words(exc)}"
         )
 
     def broke_off(self, exc: BaseException) -> ConnectionLost:
         """The response ended before its end."""
         return ConnectionLost(
             f"the answer of {self._where} broke off: {self._words(exc)}",
-            hint=_UNKNOWN_HINT,
             answer_begun=True,
         )
 
@@ -231,9 +227,7 @@ class Journey:
         """The time for connecting is over."""
         within = f"within {self._timeout_connect:g} s"
         if self._stage is _Stage.SENT:
-            return ConnectionLost(
-                f"the request to {self._where} could not be sent {within}", hint=_UNKNOWN_HINT
-            )
+            return ConnectionLost(f"the request to {self._where} could not be sent {within}")
         hint = "check host, port and firewalls, or raise `--timeout-connect`"
         if self._stage is _Stage.TLS:
             return TlsFailure(

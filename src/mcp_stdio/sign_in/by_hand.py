@@ -139,7 +139,10 @@ async def asked(config: Config) -> Challenge | None:
                 return None
             finally:
                 await exchange.aclose()
-        raise TimedOut(f"the server said nothing for {PATIENCE:g} s")
+        raise TimedOut(
+            f"the server said nothing for {PATIENCE:g} s",
+            hint="try again; `mcp-stdio test URL` shows where the time goes",
+        )
     finally:
         await client.aclose()
 
