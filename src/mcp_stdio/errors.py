@@ -75,6 +75,14 @@ class RelayError(Exception):
         self.hint = self.usual_hint if hint is None else hint
         self.status = status
 
+    @property
+    def explanation(self) -> str:
+        """Cause and hint in one line, for the log."""
+        cause = str(self)
+        if self.hint is None or self.hint in cause:
+            return cause
+        return f"{cause}; hint: {self.hint}"
+
 
 class UsageFailure(RelayError):
     """A setting that cannot be used; names the option, the value and what is accepted."""

@@ -99,6 +99,11 @@ class Exchange(ABC):
         """
         return True
 
+    @property
+    def is_kept(self) -> bool | None:
+        """Once there is a head, whether the connection had been used before; None if unknown."""
+        return None
+
     @abstractmethod
     async def head(self) -> Head:
         """Wait for the final response head. Raises ConnectionLost, BadAnswer.

@@ -115,6 +115,11 @@ class Journey:
         """Whether the proxy has been asked for a connection to the server and has not given it."""
         return self._stage is _Stage.TUNNEL
 
+    @property
+    def has_connected(self) -> bool:
+        """Whether a connection was made for this request."""
+        return self._socket is not None
+
     def hang_up(self) -> None:
         """Close a connection made for this request; httpcore forgets one to a SOCKS proxy."""
         if self._socket is not None:
