@@ -1,4 +1,4 @@
-"""The live line: what a terminal shows of it, which here is a few lines of Python."""
+"""The live line, and what a terminal shows of it."""
 
 from __future__ import annotations
 
@@ -10,25 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from mcp_stdio.terminal import LiveLine, has_colour, is_live
-
-
-def screen(written: str) -> tuple[list[str], int]:
-    """The rows that a terminal shows of what was written, and the cursor's column."""
-    rows, column = [""], 0
-    for character in written:
-        match character:
-            case "\r":
-                column = 0
-            case "\b":
-                column -= 1
-            case "\n":
-                rows.append("")
-                column = 0
-            case _:
-                row = rows[-1].ljust(column)
-                rows[-1] = row[:column] + character + row[column + 1 :]
-                column += 1
-    return [row.rstrip() for row in rows], column
+from tests.terminal import screen
 
 
 def live() -> tuple[LiveLine, StringIO]:
@@ -63,13 +45,13 @@ def test_a_cleared_line_leaves_no_trace() -> None:
 def test_a_line_never_reaches_the_last_column_of_a_terminal_of_80() -> None:
     line, stream = live()
     line.draw("x" * 200)
-    assert screen(stream.getvalue())[0] == ["x" * 78 + "…"]
+    assert screen(stream.getvalue())[0] == ["x" * 76 + "…"]
 
 
 def test_a_wide_character_counts_two_columns() -> None:
     line, stream = live()
     line.draw("待" * 100)
-    assert screen(stream.getvalue())[0] == ["待" * 39 + "…"]
+    assert screen(stream.getvalue())[0] == ["待" * 38 + "…"]
 
 
 def test_where_no_line_can_be_drawn_only_what_stays_is_written() -> None:

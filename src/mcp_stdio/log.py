@@ -13,8 +13,8 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 
 from mcp_stdio import redaction
@@ -22,7 +22,7 @@ from mcp_stdio.descriptors import STDERR, Outlet, outlet
 from mcp_stdio.errors import RelayError, UsageFailure
 from mcp_stdio.redaction import protect, redact
 
-__all__ = ["NOTICE", "TO_BE_FOLLOWED", "WIRE", "protect", "redact", "setup"]
+__all__ = ["NOTICE", "TO_BE_FOLLOWED", "WIRE", "making_way", "protect", "redact", "setup"]
 
 NOTICE = 25
 """Level of the few lines that are no warning but shown by default: that the relay is up."""
@@ -83,6 +83,19 @@ def setup(verbosity: int = 0, log_file: str | None = None) -> None:
     sys.unraisablehook = _unraisable
 
 
+_makes_way: list[Callable[[], None]] = []
+
+
+@contextmanager
+def making_way(clear: Callable[[], None]) -> Iterator[None]:
+    """Have `clear` called before each line on standard error: something may be drawn there."""
+    _makes_way.append(clear)
+    try:
+        yield
+    finally:
+        _makes_way.remove(clear)
+
+
 class Handler(logging.Handler):
     """Writes each record to a descriptor, or drops it when the reader does not keep up.
 
@@ -104,6 +117,9 @@ class Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the record, or drop it. Never raises."""
+        if self._fd == STDERR:
+            for clear in _makes_way:
+                clear()
         try:
             text = self.format(record)
         except Exception as exc:  # noqa: BLE001 - a defect in a log call must not end a request

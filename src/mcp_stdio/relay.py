@@ -51,6 +51,13 @@ from mcp_stdio.upstream.background import guarded
 
 log = logging.getLogger(__name__)
 
+STDIN = 0
+
+AT_A_TERMINAL = (
+    "waiting for the messages of an MCP client on standard input; to try the connection by hand, "
+    "run `mcp-stdio test URL`"
+)
+
 LAST_WORDS = 0.15
 """Seconds after the drain in which a client that does not read may take the last answers."""
 
@@ -101,6 +108,8 @@ async def serve(config: Config) -> None:
         wall_clock=time.time,
     )
     log.log(NOTICE, "version %s relays to %s", __version__, url.public)
+    if os.isatty(STDIN):
+        log.log(NOTICE, AT_A_TERMINAL)
     try:
         await relay.run()
     finally:

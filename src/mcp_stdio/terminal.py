@@ -27,6 +27,9 @@ AFTER = 1.0
 EVERY = 1.0
 """Seconds between drawings: what the line counts."""
 
+SPARE = 2
+"""Columns behind the text that are cleared as well."""
+
 WIDTH = 80
 """Columns of a terminal that does not tell."""
 
@@ -56,7 +59,10 @@ class LiveLine:
         """Show `text` in place of what the line shows; the cursor stays behind it."""
         if not self._is_live:
             return
-        text = _cut(text, self._width() - 1)  # in the last column some terminals wrap
+        # In the last column some terminals wrap, and behind the text may stand a `^C`.
+        text = _cut(text, self._width() - 1 - SPARE)
+        if text == self._shown:
+            return
         rest = _columns(self._shown) - _columns(text)
         self._write(f"\r{text}" + (" " * rest + "\b" * rest if rest > 0 else ""))
         self._shown = text
@@ -64,7 +70,7 @@ class LiveLine:
     def clear(self) -> None:
         """Leave the line as if it had never been there."""
         if self._shown:
-            self._write("\r" + " " * _columns(self._shown) + "\r")
+            self._write("\r" + " " * (_columns(self._shown) + SPARE) + "\r")
             self._shown = ""
 
     def tell(self, text: str) -> None:
