@@ -54,7 +54,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "descriptors": set(),
     "log": {"descriptors", "errors", "redaction"},
     "stdio": {"descriptors", "errors", "framing", "jsonrpc", "log"},
-    "http": {"config", "errors", "log", "redaction"},
+    "http": {"config", "errors", "log", "redaction", "sse"},
     "credentials": {"config", "errors", "http", "redaction", "spec"},
     "upstream": {
         "errors",
@@ -74,9 +74,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bridge": {"errors", "jsonrpc", "log", "spec", "splice", "upstream"},
     "oauth": {"config", "errors", "http", "log", "redaction", "spec"},
     "in_flight": {"errors", "jsonrpc", "spec", "upstream"},
-    "delivery": {"descriptors", "in_flight", "jsonrpc", "log", "stdio", "upstream"},
+    "delivery": {
+        "descriptors",
+        "in_flight",
+        "jsonrpc",
+        "log",
+        "redaction",
+        "stdio",
+        "upstream",
+    },
     "sleep": set(),
     "clients": set(),
+    "terminal": set(),
     "last_words": {"errors", "jsonrpc", "spec"},
     # top
     "era": {"errors", "jsonrpc", "last_words", "log", "retry", "spec", "splice", "upstream"},
@@ -109,7 +118,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "stdio",
         "upstream",
     },
-    "diagnose": {*CORE, "assembly", "http", "log", "relay", "shaping", "upstream"},
+    "diagnose": {*CORE, "assembly", "http", "log", "relay", "shaping", "terminal", "upstream"},
     "sign_in": {
         "assembly",
         "config",
@@ -120,6 +129,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "oauth",
         "spec",
         "stdio",
+        "terminal",
         "upstream",
     },
     "demo": {*CORE, "clients", "log"},
@@ -285,8 +295,8 @@ def test_the_relay_loads_only_what_every_run_needs() -> None:
     loaded = loaded_by("import mcp_stdio.relay, mcp_stdio.http.direct")
     assert "trio" in loaded
     others = {"bridge", "credentials", "demo", "diagnose", "oauth", "sign_in", "stand_in"}
-    others |= {"clients", "filtering"}
-    others |= {"scanner", "upstream.http_sse", "upstream.session", "upstream.stateless"}
+    others |= {"clients", "filtering", "http.traced", "scanner"}
+    others |= {"upstream.http_sse", "upstream.session", "upstream.stateless"}
     assert loaded.isdisjoint({"httpx", "h11", "certifi", *(f"mcp_stdio.{name}" for name in others)})
 
 

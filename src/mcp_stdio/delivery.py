@@ -16,6 +16,7 @@ import trio
 from mcp_stdio.descriptors import PIPE_BUF
 from mcp_stdio.in_flight import Relayed
 from mcp_stdio.jsonrpc import Message
+from mcp_stdio.redaction import beginning
 from mcp_stdio.stdio import Output
 from mcp_stdio.upstream import Receiver
 
@@ -71,7 +72,7 @@ class ToRequest(Receiver):
             relayed.is_answered = True
             try:
                 if log.isEnabledFor(logging.DEBUG):
-                    log.debug("to client: %s", message)
+                    log.debug("to client: %s: %s", message, beginning(message.raw))
                 await self._output.write_line(message.raw)
             except BaseException:
                 relayed.is_answered = False
@@ -102,7 +103,7 @@ async def _hold(lock: trio.Lock) -> None:
 def _lines(messages: Sequence[Message]) -> Iterable[bytes]:
     if log.isEnabledFor(logging.DEBUG):
         for message in messages:
-            log.debug("to client: %s", message)
+            log.debug("to client: %s: %s", message, beginning(message.raw))
     if len(messages) == 1:
         return (messages[0].raw,)
     return pieces([message.raw for message in messages])

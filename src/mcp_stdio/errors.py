@@ -1,5 +1,8 @@
 """What can go wrong, said once: the tree of our exceptions, each with its hint.
 
+The form, in which stderr, `error.data.hint` and `--test` say the same: a cause without a full stop,
+in lower case, its literals in backticks; then a hint in the same form, that one can act on.
+
 A type says whose fault it is and what the client is told; the seams (`http`, `relay`, `cli`)
 translate into and out of this tree and nothing else does. Codes and kinds are E-1 to E-7, chosen
 outside the range JSON-RPC reserves so that a local failure is never mistaken for the server's; only
@@ -34,10 +37,15 @@ what is the client's own fault has JSON-RPC's code for that.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from mcp_stdio.redaction import redact
 
 MAX_QUOTE = 200
 """Characters of server text that may appear in an error of ours (design: enough for a cause)."""
+
+REPORT = "please report it, with what the log says"
+"""The hint for a defect of ours."""
 
 MAX_READ = 16 * 1024
 """Characters of it that are looked at; the rest cannot be part of what is quoted."""
@@ -60,11 +68,21 @@ class RelayError(Exception):
     kind = "bad_answer"
     exit_code = 1
     retryable = False
+    usual_hint: ClassVar[str | None] = None
+    """The next step where it is the same for nearly all failures of the type."""
 
     def __init__(self, cause: str, *, hint: str | None = None, status: int | None = None) -> None:
         super().__init__(cause)
-        self.hint = hint
+        self.hint = self.usual_hint if hint is None else hint
         self.status = status
+
+    @property
+    def explanation(self) -> str:
+        """Cause and hint in one line, for the log."""
+        cause = str(self)
+        if self.hint is None or self.hint in cause:
+            return cause
+        return f"{cause}; hint: {self.hint}"
 
 
 class UsageFailure(RelayError):
@@ -104,6 +122,7 @@ class ConnectionLost(RelayError):
 
     code = -33002
     kind = "outcome_unknown"
+    usual_hint = "whether the call ran is unknown: check its effect before you call again"
 
     def __init__(
         self,
@@ -131,6 +150,7 @@ class AuthorizationFailed(RelayError):
     code = -33004
     kind = "authorization"
     exit_code = 5
+    usual_hint = "sign in anew with `mcp-stdio login URL`"
 
 
 class SignInPending(AuthorizationFailed):
@@ -178,6 +198,8 @@ class Declined(AuthorizationFailed):
 class Unusable(AuthorizationFailed):
     """An authorization server granted something that cannot be used."""
 
+    usual_hint = "tell who runs the authorization server"
+
 
 class InvalidGrant(AuthorizationFailed):
     """The authorization server takes the refresh token no longer: sign in again (A-32)."""
@@ -193,12 +215,14 @@ class BadAnswer(RelayError):
     """The server answered something that is not MCP (E-5)."""
 
     exit_code = 6
+    usual_hint = "the server breaks the protocol here: tell who runs it, with what `-vv` shows"
 
 
 class Refused(BadAnswer):
     """An HTTP error status; `text` is the start of the body."""
 
     exit_code = 7
+    usual_hint = "the log of the server may tell why; `-vv` shows what it was sent"
 
     def __init__(self, cause: str, *, status: int, text: str = "", hint: str | None = None) -> None:
         super().__init__(cause, hint=hint, status=status)
@@ -207,6 +231,8 @@ class Refused(BadAnswer):
 
 class TooLarge(BadAnswer):
     """A message exceeds `--max-message-size`."""
+
+    usual_hint = "raise `--max-message-size` if such messages are wanted"
 
 
 class Unsendable(RelayError):
@@ -226,6 +252,8 @@ class UnknownTool(RelayError):
 class TooDeep(RelayError):
     """A message that has to be changed on its way is nested too deeply for that."""
 
+    usual_hint = "nest it less deeply"
+
     def __init__(self) -> None:
         super().__init__("the message is nested too deeply to be changed")
 
@@ -242,6 +270,7 @@ class SessionLost(RelayError):
 
     code = -33007
     kind = "session_lost"
+    usual_hint = "check its effect, then call again: the next message opens a new session"
 
 
 class OutputClosed(Exception):

@@ -2,7 +2,8 @@
 
 A standard error that is full, closed or unread loses lines instead of blocking or ending the
 program (P6). Redaction happens in the formatter, so that no caller can forget it (P7), tracebacks
-included; control characters are escaped, for a terminal may be reading. Modules log through
+included; control characters are escaped, for a terminal may be reading. So does the adding of its
+hint to a failure, in the words that the client gets (P8). Modules log through
 `logging.getLogger(__name__)`. Knows no MCP.
 """
 
@@ -12,16 +13,16 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 
 from mcp_stdio import redaction
 from mcp_stdio.descriptors import STDERR, Outlet, outlet
-from mcp_stdio.errors import UsageFailure
+from mcp_stdio.errors import RelayError, UsageFailure
 from mcp_stdio.redaction import protect, redact
 
-__all__ = ["NOTICE", "TO_BE_FOLLOWED", "WIRE", "protect", "redact", "setup"]
+__all__ = ["NOTICE", "TO_BE_FOLLOWED", "WIRE", "making_way", "protect", "redact", "setup"]
 
 NOTICE = 25
 """Level of the few lines that are no warning but shown by default: that the relay is up."""
@@ -82,6 +83,19 @@ def setup(verbosity: int = 0, log_file: str | None = None) -> None:
     sys.unraisablehook = _unraisable
 
 
+_makes_way: list[Callable[[], None]] = []
+
+
+@contextmanager
+def making_way(clear: Callable[[], None]) -> Iterator[None]:
+    """Have `clear` called before each line on standard error: something may be drawn there."""
+    _makes_way.append(clear)
+    try:
+        yield
+    finally:
+        _makes_way.remove(clear)
+
+
 class Handler(logging.Handler):
     """Writes each record to a descriptor, or drops it when the reader does not keep up.
 
@@ -103,6 +117,9 @@ class Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the record, or drop it. Never raises."""
+        if self._fd == STDERR:
+            for clear in _makes_way:
+                clear()
         try:
             text = self.format(record)
         except Exception as exc:  # noqa: BLE001 - a defect in a log call must not end a request
@@ -151,7 +168,7 @@ class Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The text of the record without its secrets."""
         record.label = "" if record.levelno == NOTICE else f"{record.levelname.lower()}: "
-        record.message = record.getMessage()
+        record.message = _message(record)
         if self.usesTime():
             record.asctime = self.formatTime(record, self.datefmt)
         # The page to sign in at has parameters that look like secrets, and must be found.
@@ -163,6 +180,15 @@ class Formatter(logging.Formatter):
             return line
         traceback = _presentable(self.formatException(record.exc_info), MAX_TRACEBACK, keep="\n")
         return "\n    ".join([line, *traceback.split("\n")])
+
+
+def _message(record: logging.LogRecord) -> str:
+    """What the record says; a failure in it also says what one can do."""
+    args = record.args
+    if isinstance(args, tuple) and any(isinstance(each, RelayError) for each in args):
+        said = [each.explanation if isinstance(each, RelayError) else each for each in args]
+        return str(record.msg) % tuple(said)
+    return record.getMessage()
 
 
 def _presentable(text: str, limit: int, keep: str = "", hide: Callable[[str], str] = redact) -> str:

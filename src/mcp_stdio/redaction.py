@@ -26,6 +26,9 @@ MIN_PASSING = 8
 MAX_PASSING = 50
 """Passing secrets remembered: load balancers set a new cookie with each response."""
 
+MAX_BEGINNING = 500
+"""Characters of a body that the log shows: enough for a method, an error, a page's title."""
+
 MIN_ENCODED = 8
 """Shorter values are not looked for in Base64, where a few characters occur by chance."""
 
@@ -90,6 +93,22 @@ redact_known = _process.redact_known
 def longest_secret() -> int:
     """Length of the longest form of a secret; text must not be cut closer than this beforehand."""
     return _process.longest
+
+
+def beginning(data: bytes, *, is_whole: bool = True) -> str:
+    """The first MAX_BEGINNING characters of what crossed the wire, without secrets.
+
+    Of what is not all there, so much less is shown that no part of a secret can be at its end.
+    """
+    # Looked at with room to spare: half a secret would not be known.
+    margin = max(longest_secret(), 1024)
+    looked_at = data[: MAX_BEGINNING + margin]
+    clean = redact(looked_at.decode(errors="replace"))
+    if len(looked_at) < len(data):
+        return f"{clean[:-margin][:MAX_BEGINNING]}…"
+    if not is_whole:
+        return f"{clean[: -longest_secret() or None][:MAX_BEGINNING]}…"
+    return clean if len(clean) <= MAX_BEGINNING else f"{clean[:MAX_BEGINNING]}…"
 
 
 def _forms(secret: str) -> Iterator[str]:

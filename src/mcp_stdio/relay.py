@@ -28,7 +28,14 @@ from mcp_stdio import __version__, jsonrpc, spec
 from mcp_stdio.assembly import Access, assemble
 from mcp_stdio.config import Config
 from mcp_stdio.delivery import ToClient, ToRequest
-from mcp_stdio.errors import BadAnswer, ConnectionLost, OutputClosed, RelayError
+from mcp_stdio.errors import (
+    BadAnswer,
+    ConnectionLost,
+    OutputClosed,
+    RelayError,
+    SignInPending,
+    quote,
+)
 from mcp_stdio.framing import Oversized
 from mcp_stdio.http import Lane
 from mcp_stdio.http.url import Url
@@ -36,12 +43,20 @@ from mcp_stdio.in_flight import WINDOW, InFlight, Relayed
 from mcp_stdio.jsonrpc import Message, NotAMessage
 from mcp_stdio.last_words import last_words
 from mcp_stdio.log import NOTICE
+from mcp_stdio.redaction import beginning
 from mcp_stdio.sleep import SleepDetector
 from mcp_stdio.stdio import Input, Output, standard_input, standard_output
 from mcp_stdio.upstream import Call, Emit, Upstream
 from mcp_stdio.upstream.background import guarded
 
 log = logging.getLogger(__name__)
+
+STDIN = 0
+
+AT_A_TERMINAL = (
+    "waiting for the messages of an MCP client on standard input; to try the connection by hand, "
+    "run `mcp-stdio test URL`"
+)
 
 LAST_WORDS = 0.15
 """Seconds after the drain in which a client that does not read may take the last answers."""
@@ -59,6 +74,9 @@ BEGUN_AT_ONCE = 8
 """Messages begun in one pass of trio's loop, if so many came together. The first are answered while
 the last are still to be begun, so that fewer are in memory and on connections at a time: a thousand
 begun at once cost a third more CPU each."""
+
+OPENINGS = (spec.INITIALIZE, spec.DISCOVER)
+"""Requests without which the client has nothing."""
 
 WATCH_INTERVAL = 5.0
 """Seconds between looks at the clock and at the parent."""
@@ -90,6 +108,8 @@ async def serve(config: Config) -> None:
         wall_clock=time.time,
     )
     log.log(NOTICE, "version %s relays to %s", __version__, url.public)
+    if os.isatty(STDIN):
+        log.log(NOTICE, AT_A_TERMINAL)
     try:
         await relay.run()
     finally:
@@ -214,7 +234,7 @@ class Relay:
 
     def _take(self, message: Message, *, is_in_batch: bool = False) -> None:
         if log.isEnabledFor(logging.DEBUG):
-            log.debug("client: %s", message)
+            log.debug("client: %s: %s", message, beginning(message.raw))
         if message in self._in_flight:
             text = "a request with this id is still being answered"
             self._refuse(jsonrpc.INVALID_REQUEST, text, message.id)
@@ -251,7 +271,7 @@ class Relay:
                     raise BadAnswer("the server's answer is missing")
             except* RelayError as failures:  # in groups, too: an upstream may have used a nursery
                 failure = _first(failures)
-                log.info("a %s failed: %s", relayed.message.kind.value, failure)
+                _tell_of(relayed.message, failure)
                 await self._fail(relayed, failure)
             except* OutputClosed:
                 raise
@@ -359,6 +379,17 @@ class Relay:
         self._farewell.deadline = min(self._farewell.deadline, trio.current_time() + FAREWELL)
         with self._farewell:
             await self._upstream.aclose()
+
+
+def _tell_of(message: Message, failure: RelayError) -> None:
+    """Log why a message failed; by default where the client cannot show it.
+
+    Most show nothing but "failed" of an opening that does, and of the rest there is no answer.
+    """
+    is_shown = message.is_request and message.method not in OPENINGS
+    level = logging.INFO if is_shown or isinstance(failure, SignInPending) else logging.WARNING
+    name = f"`{quote(message.method)}`" if message.method else "a response"
+    log.log(level, "%s failed: %s", name, failure)
 
 
 def raise_descriptor_limit() -> None:

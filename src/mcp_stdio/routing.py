@@ -39,7 +39,10 @@ def headers(message: Message) -> tuple[tuple[str, str], ...]:
         found += ((spec.PROTOCOL_VERSION, version),)
     if not spec.is_visible_ascii(message.method):
         # The encoding of values is not defined for this header (1.4).
-        raise Unsendable("the method has characters that no header can carry")
+        raise Unsendable(
+            "the method has characters that no header can carry",
+            hint="name the method in printable ASCII",
+        )
     found += ((spec.METHOD, message.method),)
     if (source := NAMED_BY.get(message.method)) is not None:
         name = message.params.get(source)
@@ -58,7 +61,10 @@ def encode_value(text: str) -> str:
     try:
         return f"{MARK}{base64.b64encode(text.encode()).decode()}{END}"
     except UnicodeEncodeError:
-        raise Unsendable("a value for a header has half of a surrogate pair") from None
+        raise Unsendable(
+            "a value for a header has half of a surrogate pair",
+            hint="send whole characters: the escape of the other half is missing",
+        ) from None
 
 
 def _is_plain(text: str) -> bool:

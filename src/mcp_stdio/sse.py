@@ -190,7 +190,4 @@ class Decoder:
 
     def _check(self, size: int) -> None:
         if size > self._max_size:
-            raise TooLarge(
-                f"an event of the server exceeds {self._max_size} bytes",
-                hint="`--max-message-size` sets the limit",
-            )
+            raise TooLarge(f"an event of the server exceeds {self._max_size} bytes")

@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from mcp_stdio import spec
+from mcp_stdio import __version__, spec
 from tests.claims.test_proxies import proxying
-from tests.faults.driver import LIMIT, Relay, command, environment, opening, relaying
+from tests.faults.driver import LANES, LIMIT, Relay, command, environment, opening, relaying
 from tests.faults.server import (
     EVENTS,
     JSON,
@@ -339,3 +339,51 @@ async def test_a_connection_test_keeps_secrets(options: tuple[str, ...], tmp_pat
     async with trio.open_nursery() as nursery:
         for number, source in enumerate(SOURCES.values()):
             nursery.start_soon(one, source, tmp_path / str(number))
+
+
+async def test_a_secret_in_messages_shows_nowhere(tmp_path: Path) -> None:
+    """The token that the user gave, and tokens of a kind, within JSON both ways."""
+    other = "Gh5/wE+1~oXc8-Zb"
+    log = tmp_path / "log"
+
+    async def repeat(visit: Visit) -> None:
+        text = json.dumps({"token": SECRET, "access_token": other})
+        await visit.answer({"content": [{"type": "text", "text": text}], "is": SECRET})
+
+    async with serving(tools={"repeat": repeat}, is_judged=False) as server:
+        options = ("-vv", "--log-file", str(log), "--bearer-token", SECRET)
+        async with relaying(server.url, *options) as relay:
+            await relay.call("repeat", secret=SECRET, access_token=other, nested=json.dumps(SECRET))
+        for text in relay.errors.decode(), log.read_text():
+            assert "request tools/call" in text
+            assert_hidden(SECRET, text)
+            assert_hidden(other, text)
+
+
+async def test_the_log_file_gets_information_though_standard_error_is_quiet(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    async with serving() as server:
+        async with relaying(server.url, "-q", "--log-file", str(log)) as relay:
+            server.methods["GET"] = echoing(500, "text/plain")
+    assert relay.errors == b""
+    assert f" NOTICE mcp_stdio.relay: version {__version__} relays to " in log.read_text()
+    assert " INFO mcp_stdio." in log.read_text()
+    assert " DEBUG " not in log.read_text()
+
+
+@pytest.mark.parametrize("lane", LANES)
+async def test_the_wire_is_told_with_two_v(lane: str) -> None:
+    async with serving() as server:
+        async with relaying(server.url, "-vv", env=LANES[lane]) as relay:
+            await relay.lives()
+            await relay.lives()
+        said = relay.errors.decode()
+    for text in (
+        f"debug: #1 > POST {server.url}, ",
+        "> Content-Type: application/json",
+        "on a new connection",
+        "on a kept connection",
+        "client: request tools/call 3, ",
+        "to client: response 3, ",
+    ):
+        assert text in said

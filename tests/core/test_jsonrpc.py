@@ -225,10 +225,20 @@ def test_an_error_without_id_leaves_it_out() -> None:
             errors.Unreachable("no way", hint="look"),
             (-33001, {"kind": "unreachable", "hint": "look", "retryable": True}),
         ),
-        (errors.ConnectionLost("cut"), (-33002, {"kind": "outcome_unknown", "retryable": False})),
         (
-            errors.Refused("no", status=500),
-            (-33005, {"kind": "bad_answer", "status": 500, "retryable": False}),
+            errors.ConnectionLost("cut"),
+            (
+                -33002,
+                {
+                    "kind": "outcome_unknown",
+                    "hint": errors.ConnectionLost.usual_hint,
+                    "retryable": False,
+                },
+            ),
+        ),
+        (
+            errors.Refused("no", status=500, hint="look"),
+            (-33005, {"kind": "bad_answer", "status": 500, "hint": "look", "retryable": False}),
         ),
     ],
 )

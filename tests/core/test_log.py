@@ -53,6 +53,12 @@ def written(*records: logging.LogRecord, format: str = "%(label)s%(message)s") -
         (record("größe 世界 …"), "warning: größe 世界 …\n"),
         (record("Authorization: Bearer x"), "warning: Authorization: ***\n"),
         (record({"token": "abc"}), "warning: {'token': '***'}\n"),
+        (
+            record("`%s` failed: %s", "ping", UsageFailure("it is odd", hint="see `--help`")),
+            "warning: `ping` failed: it is odd; hint: see `--help`\n",
+        ),
+        (record("%s", UsageFailure("it is odd")), "warning: it is odd\n"),
+        (record("%s", UsageFailure("odd: sign in", hint="sign in")), "warning: odd: sign in\n"),
     ],
 )
 def test_a_record_is_one_line(one: logging.LogRecord, line: str) -> None:

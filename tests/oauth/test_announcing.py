@@ -29,10 +29,10 @@ class Shown:
     def __init__(self) -> None:
         self.seen: list[str] = []
 
-    def page(self, url: str, *, is_opened: bool) -> None:
+    def page(self, url: str, *, is_opened: bool, within: float) -> None:
         self.seen.append(url)
 
-    def code(self, url: str, code: str, complete_url: str | None) -> None:
+    def code(self, url: str, code: str, complete_url: str | None, *, within: float) -> None:
         self.seen.append(code)
 
 
@@ -42,7 +42,7 @@ async def test_a_page_is_announced_while_it_is_shown(entry: Entry, tmp_path: Pat
         assert entry.announced() is None
         with Announcing(entry, shown, clock=lambda: 4711.5) as show:
             assert entry.announced() is None
-            show.page(PAGE, is_opened=True)
+            show.page(PAGE, is_opened=True, within=9)
             assert entry.announced() == Notice(pid=os.getpid(), since=4711.5, url=PAGE)
         assert entry.announced() is None
     assert shown.seen == [PAGE]
@@ -53,7 +53,7 @@ async def test_a_page_is_announced_while_it_is_shown(entry: Entry, tmp_path: Pat
 async def test_a_code_is_announced_with_its_page(entry: Entry, complete: str | None) -> None:
     async with entry.locked():
         with Announcing(entry, Shown()) as show:
-            show.code(PAGE, "ABC", complete)
+            show.code(PAGE, "ABC", complete, within=9)
             assert (notice := entry.announced()) is not None
             assert notice.url == (complete or f"{PAGE} (code ABC)")
 
@@ -61,7 +61,7 @@ async def test_a_code_is_announced_with_its_page(entry: Entry, complete: str | N
 def ask(entry: Entry, ends_in: BaseException, at: float = 0.0) -> None:
     """Ask somebody, and have it end in this."""
     with suppress(type(ends_in)), Announcing(entry, Shown(), clock=lambda: at) as show:
-        show.page(PAGE, is_opened=False)
+        show.page(PAGE, is_opened=False, within=9)
         raise ends_in
 
 
@@ -72,7 +72,7 @@ async def test_what_was_in_vain_stays_until_somebody_is_asked_again(entry: Entry
         assert (notice := entry.announced()) is not None
         assert notice.in_vain_at == 1
         with Announcing(entry, Shown()) as show:
-            show.page(PAGE, is_opened=False)
+            show.page(PAGE, is_opened=False, within=9)
         assert entry.announced() is None
 
 
@@ -117,7 +117,7 @@ async def test_what_cannot_be_announced_does_not_keep_anybody_from_signing_in(
     full, shown = Full(entry.path.parent, URL, None, "default"), Shown()
     async with full.locked():
         with Announcing(full, shown) as show:
-            show.page(PAGE, is_opened=False)
+            show.page(PAGE, is_opened=False, within=9)
     assert shown.seen == [PAGE]
 
 

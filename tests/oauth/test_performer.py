@@ -61,7 +61,7 @@ class Person:
     codes: list[tuple[str, str, str | None]] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
 
-    def page(self, url: str, *, is_opened: bool) -> None:
+    def page(self, url: str, *, is_opened: bool, within: float) -> None:
         self.pages.append(url)
         self.opened.append(is_opened)
         asked = query_of(url)
@@ -69,7 +69,7 @@ class Person:
             back = {**self.answers.pop(0), "state": asked.get("state", STATE)}
             self.nursery.start_soon(self.come_back, asked["redirect_uri"], back)
 
-    def code(self, url: str, code: str, complete_url: str | None) -> None:
+    def code(self, url: str, code: str, complete_url: str | None, *, within: float) -> None:
         self.codes.append((url, code, complete_url))
 
     async def come_back(self, redirect_uri: str, query: Mapping[str, str]) -> None:

@@ -67,7 +67,9 @@ class Introduction:
             return splice.put(text, meta, "params", "_meta", last=True)
 
         if not isinstance(message.body.get("params", {}), dict):
-            raise CannotBridge("parameters by position cannot be bridged")
+            raise CannotBridge(
+                "parameters by position cannot be bridged", hint="name the parameters"
+            )
         return message.edited(change)
 
     def _meta(self, level: str | None) -> list[tuple[str, str]]:

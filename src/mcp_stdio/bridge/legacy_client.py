@@ -191,7 +191,10 @@ class LegacyClient:
                 version, name = introduction.version, self._server_name
                 await call.emit(discovery.initialize_result(message.id, response, version, name))
             elif discovery.are_of_handshake_era(names):
-                raise CannotBridge("the server does not speak the protocol revision 2026-07-28")
+                raise CannotBridge(
+                    "the server does not speak the protocol revision 2026-07-28",
+                    hint="leave out `--protocol-era modern`",
+                )
             else:
                 data = {"supported": names, "requested": introduction.requested}
                 await _refuse(message, call, INVALID_PARAMS, "Unsupported protocol version", data)
@@ -263,7 +266,10 @@ class LegacyClient:
             call.turn.over()
             response = await ask(self._upstream, request.with_id(next(self._ids)), call)
         if _is_about_version(response):
-            raise CannotBridge("the server no longer takes the protocol revision 2026-07-28")
+            raise CannotBridge(
+                "the server no longer takes the protocol revision 2026-07-28",
+                hint="start mcp-stdio anew, which finds out what the server speaks now",
+            )
         return response
 
 

@@ -268,7 +268,10 @@ class ManagedListen:
             with stream.patience:
                 await self._upstream.send(stream.request, own_call(partial(self._take, stream)))
             if stream.patience.cancelled_caught:
-                raise TimedOut("the server did not acknowledge that it is listened to")
+                raise TimedOut(
+                    "the server did not acknowledge that it is listened to",
+                    hint="the server tells no changes; tell who runs it",
+                )
         except RelayError as failure:
             stream.failure = failure
 

@@ -170,7 +170,10 @@ class ModernClient:
             if answer is None:
                 raise _unanswered(request)
             return answer
-        raise TimedOut(f"the server did not answer `{method}` within {OWN_REQUEST:g} s")
+        raise TimedOut(
+            f"the server did not answer `{method}` within {OWN_REQUEST:g} s",
+            hint="try again; `mcp-stdio test URL` shows how quick the server is",
+        )
 
     # What the server says by itself
 

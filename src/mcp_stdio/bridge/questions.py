@@ -64,7 +64,8 @@ class Questions:
                 await waiting.answered.wait()
             if waiting.answer is None:
                 raise TimedOut(
-                    f"the client did not answer `{question.method}` within {ANSWER_TIME:g} s"
+                    f"the client did not answer `{question.method}` within {ANSWER_TIME:g} s",
+                    hint="answer what the client asks, then call again",
                 )
             return waiting.answer
         finally:

@@ -37,7 +37,10 @@ class Refused:
         found = await ask(self._upstream, question, call)
         versions = [] if found is None else versions_in(found)
         if are_of_handshake_era(versions):
-            raise CannotBridge("the server is not of the stateless era")
+            raise CannotBridge(
+                "the server does not speak the protocol revision 2026-07-28",
+                hint="leave out `--protocol-era modern`",
+            )
         names = ", ".join(quote(name, 20) for name in versions[:10])
         text = (
             f"Unsupported protocol version: the remote server speaks {names}; "

@@ -141,7 +141,8 @@ class Opened:
         if answer.error is not None:
             if answer.error.get("code") == spec.URL_ELICITATION_REQUIRED:
                 raise CannotBridge(
-                    "the server first wants a page opened in a browser, which cannot be passed on"
+                    "the server first wants a page opened in a browser, which cannot be passed on",
+                    hint="use a client that opens pages for a server (URL elicitation)",
                 )
             return self._answered(answer, request.id, lambda text: _error(text, answer, request))
 

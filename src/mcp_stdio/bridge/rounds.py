@@ -143,7 +143,10 @@ class Rounds:
                 return DECLINED
             # There is no form in which the server could be told.
             text = quote(str(answer.error.get("message", "")))
-            raise CannotBridge(text or f"the client answered `{asked.method}` with an error")
+            raise CannotBridge(
+                f"the client answered `{asked.method}` with an error: {text or 'it says no more'}",
+                hint="the server needs that answer: have the client give it, then call again",
+            )
         if question.elicitation is not None and answer.result.get("action") == "accept":
             self._visited.append(question.elicitation)
         result = splice.get(answer.raw.decode(), "result")

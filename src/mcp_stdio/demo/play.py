@@ -19,7 +19,7 @@ import trio
 from mcp_stdio import jsonrpc, spec
 from mcp_stdio.demo.http import Request
 from mcp_stdio.demo.server import Server
-from mcp_stdio.errors import RelayError
+from mcp_stdio.errors import REPORT, RelayError
 from mcp_stdio.jsonrpc import Id, Message, NotAMessage
 
 PATIENCE = 20.0
@@ -34,6 +34,8 @@ T = TypeVar("T")
 
 class DemoFailed(RelayError):
     """The conversation went another way than it should."""
+
+    usual_hint = REPORT
 
 
 def client_command(url: str) -> list[str]:

@@ -157,7 +157,10 @@ class Probing:
             self.learn(evidence.of_failed_discovery(failure))
             return failure
         if response is None:
-            return TimedOut("`server/discover` was not answered")
+            return TimedOut(
+                "`server/discover` was not answered",
+                hint="name what the server speaks with `--protocol-era`",
+            )
         self.learn(evidence.of_discovery(response))
         return response
 
@@ -191,7 +194,7 @@ class Probing:
             finally:
                 self._listens.discard(scope)
         if scope.cancelled_caught:
-            for word in last_words(message, CannotBridge("the server has changed its era")):
+            for word in last_words(message, _changed()):
                 await call.emit(word)
 
     async def _settle(self, call: Call) -> None:
@@ -246,3 +249,7 @@ class Probing:
             log.warning("dropped a %s: there is no session", message.kind.value)
             return
         await (await self._current(call)).upstream.send(message, call)
+
+
+def _changed() -> CannotBridge:
+    return CannotBridge("the server has changed its era", hint="listen anew")

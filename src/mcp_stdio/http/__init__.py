@@ -69,10 +69,14 @@ class Request(NamedTuple):
 
 
 class Head(NamedTuple):
-    """Status and headers of a response."""
+    """Status and headers of a response.
+
+    `is_to_credential` is told of a 401 or 403 alone: whether the request showed an `Authorization`.
+    """
 
     status: int
     headers: Headers
+    is_to_credential: bool = False
 
     def __str__(self) -> str:
         """Status and content type, for the log."""
@@ -94,6 +98,11 @@ class Exchange(ABC):
         Where `send` has sent it, always. False only on a lane that sends no sooner than `head`.
         """
         return True
+
+    @property
+    def is_kept(self) -> bool | None:
+        """Once there is a head, whether the connection had been used before; None if unknown."""
+        return None
 
     @abstractmethod
     async def head(self) -> Head:

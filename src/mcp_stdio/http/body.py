@@ -23,7 +23,6 @@ async def read_body(exchange: Exchange, limit: int, heard: Callable[[], None]) -
         if body.tell() > limit:
             raise TooLarge(
                 f"the server's answer is larger than {limit} bytes",
-                hint="raise `--max-message-size` if such answers are wanted",
             )
     return body.getvalue()
 

@@ -51,7 +51,9 @@ def open_client(
     try:
         origin = Url.parse(config.url).origin
     except ValueError as exc:
-        raise UsageFailure(f"the URL cannot be used: {exc}", hint="check the URL") from None
+        raise UsageFailure(
+            f"the URL cannot be used: {exc}", hint="a URL looks like `https://example.com/mcp`"
+        ) from None
 
     tls = _certificates(config.tls)
     if origin.scheme == "https" and config.tls != Tls():
@@ -136,9 +138,16 @@ class Client(Lane):
         Raises Unreachable (or a subtype) when no byte of it left, ConnectionLost when some did,
         AuthorizationFailed when there is no credential to send.
         """
-        exchange = _Exchange(self, request)
+        exchange = self._exchange(request)
         await exchange.send(self._forwarded(request))
         return exchange
+
+    def _exchange(self, request: Request) -> ClientExchange:
+        if log.isEnabledFor(logging.DEBUG):
+            from mcp_stdio.http.traced import Traced
+
+            return Traced(self, request)
+        return ClientExchange(self, request)
 
     async def prepare(self, url: Url) -> None:
         """Have a connection and the credential ready for a request; failures stay silent."""
@@ -199,7 +208,7 @@ class Client(Lane):
         return redirects.is_home(self._origin, url.origin)
 
 
-class _Exchange(Exchange):
+class ClientExchange(Exchange):
     """A request of the client: as many requests of its lane as redirects and a renewal ask for."""
 
     def __init__(self, client: Client, request: Request) -> None:
@@ -218,7 +227,6 @@ class _Exchange(Exchange):
 
     async def send(self, request: Request) -> None:
         """Send the request, or what has become of it."""
-        log.debug("%s %s, %d bytes", request.method, request.url.public, len(request.body))
         try:
             self._sent, self._inner = await self._client._transmit(request)
         except Unreachable:
@@ -262,7 +270,6 @@ class _Exchange(Exchange):
             raise
         except OSError as exc:
             raise lost(exc) from exc
-        log.debug("%s %s: %s", self._sent.method, self._sent.url.public, head)
         self._client._store_cookies(self._sent.url, head)
         return head
 
@@ -271,6 +278,8 @@ class _Exchange(Exchange):
             self._client._forget(self._request)
         if head.status not in (401, 403):
             self._client._credential_accepted(self._sent)
+        elif any(name.lower() == "authorization" for name, _ in self._sent.headers):
+            head = head._replace(is_to_credential=True)
         if head.headers.get("content-encoding") is not None:
             self._body = Decoded(head, self._receive_encoded)
         self._head = head

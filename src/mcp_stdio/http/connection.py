@@ -46,12 +46,13 @@ _KEEP_ALIVE_TIMEOUT = re.compile(r"\btimeout\s*=\s*([0-9]{1,9})", re.IGNORECASE)
 class Connection:
     """An open connection, and how long it may be used again.
 
-    While it is idle, `idle_since` and `usable_until` are times of trio's clock.
+    While it is idle, `idle_since` and `usable_until` are times of trio's clock. `uses` counts the
+    exchanges.
     """
 
     __slots__ = (
-        "_is_used", "_looked_at", "authority", "idle_since", "origin", "stream", "transport",
-        "usable_until",
+        "_looked_at", "authority", "idle_since", "origin", "stream", "transport", "usable_until",
+        "uses",
     )  # fmt: skip
 
     def __init__(self, url: Url, transport: Transport, stream: Stream) -> None:
@@ -59,7 +60,7 @@ class Connection:
         self.authority = url.authority
         self.transport = transport
         self.stream = stream
-        self._is_used = False
+        self.uses = 0
         self._looked_at = -inf
         self.rest(None)
 
@@ -74,7 +75,7 @@ class Connection:
 
     def take(self) -> None:
         """End the idling: an exchange begins."""
-        self._is_used = True
+        self.uses += 1
         self._looked_at = -inf
 
     def news(self, now: float) -> bytes | None:
@@ -91,7 +92,7 @@ class Connection:
 
         TLS 1.3 servers send them after the handshake (RFC 8446 4.6.1), and nobody has read yet.
         """
-        return not self._is_used and self.stream is not self.transport
+        return not self.uses and self.stream is not self.transport
 
     async def read_tickets(self) -> bool:
         """Take in what TLS has to say to itself; closes and says False if it was anything else."""
@@ -125,6 +126,11 @@ class DirectExchange(Exchange):
         self._failure: RelayError | None = None
         self._answer_begun = False
         self._is_over = False
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the connection had been used before."""
+        return self._connection.uses > 1
 
     async def send(self, head: bytes, body: bytes) -> None:
         """Write the request. Raises Unreachable, ConnectionLost.
@@ -240,7 +246,9 @@ class DirectExchange(Exchange):
             if data[:5] != b"HTTP/"[: len(data)]:
                 raise self._bad_answer(
                     "is not HTTP",
-                    hint="use `https://`" if data[:1] == b"\x15" else "check host and port",
+                    hint="it speaks TLS: write `https://`"
+                    if data[:1] == b"\x15"
+                    else "check host and port, and that an MCP server runs there",
                 )
         self._body += response.receive(bytes(data))
         if response.failure is not None:
@@ -287,7 +295,6 @@ class DirectExchange(Exchange):
             cause = f"{cause}: {quote(why)}"
         failure = ConnectionLost(
             cause,
-            hint="whether the request was carried out is unknown; look before you repeat it",
             answer_begun=self._answer_begun,
         )
         self._failure = failure

@@ -38,8 +38,6 @@ _PROXY_HINT = (
     "named in `NO_PROXY` is reached without a proxy"
 )
 
-_UNKNOWN_HINT = "whether the request was carried out is unknown; look before you repeat it"
-
 _REFUSAL_HINTS = {
     407: "put the proxy's user and password into the variable, as in "
     "`HTTPS_PROXY=http://user:password@host:port`",
@@ -116,6 +114,11 @@ class Journey:
     def is_at_the_proxy(self) -> bool:
         """Whether the proxy has been asked for a connection to the server and has not given it."""
         return self._stage is _Stage.TUNNEL
+
+    @property
+    def has_connected(self) -> bool:
+        """Whether a connection was made for this request."""
+        return self._socket is not None
 
     def hang_up(self) -> None:
         """Close a connection made for this request; httpcore forgets one to a SOCKS proxy."""
@@ -199,15 +202,13 @@ class Journey:
                 hint="check that the URL is that of an MCP server",
             )
         return ConnectionLost(
-            f"the connection to {self._where} broke before it answered: {self._words(exc)}",
-            hint=_UNKNOWN_HINT,
+            f"the connection to {self._where} broke before it answered: {self._words(exc)}"
         )
 
     def broke_off(self, exc: BaseException) -> ConnectionLost:
         """The response ended before its end."""
         return ConnectionLost(
             f"the answer of {self._where} broke off: {self._words(exc)}",
-            hint=_UNKNOWN_HINT,
             answer_begun=True,
         )
 
@@ -231,9 +232,7 @@ class Journey:
         """The time for connecting is over."""
         within = f"within {self._timeout_connect:g} s"
         if self._stage is _Stage.SENT:
-            return ConnectionLost(
-                f"the request to {self._where} could not be sent {within}", hint=_UNKNOWN_HINT
-            )
+            return ConnectionLost(f"the request to {self._where} could not be sent {within}")
         hint = "check host, port and firewalls, or raise `--timeout-connect`"
         if self._stage is _Stage.TLS:
             return TlsFailure(

@@ -175,6 +175,11 @@ class _Exchange(Exchange):
         """Whether a byte of the request may have left; none has before `head` is called."""
         return self._journey.was_sent
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether the connection had been used before."""
+        return not self._journey.has_connected
+
     async def head(self) -> Head:
         """Connect, send and wait for the response head.
 

@@ -65,7 +65,7 @@ def location(url: Url, head: Head) -> Url:
     if given is None:
         raise BadAnswer(
             f"the server redirects (status {head.status}) without saying where",
-            hint="check the URL",
+            hint="check the URL; `-vv` shows the redirect",
             status=head.status,
         )
     try:
@@ -74,6 +74,6 @@ def location(url: Url, head: Head) -> Url:
     except ValueError as exc:
         raise BadAnswer(
             f"the server redirects (status {head.status}) to an address that cannot be used: {exc}",
-            hint="check the URL",
+            hint="check the URL; `-vv` shows the redirect",
             status=head.status,
         ) from None

@@ -42,14 +42,14 @@ class Announcing:
             is_in_vain = isinstance(exc, RelayError)
             self._leave(replace(self._notice, in_vain_at=self._clock()) if is_in_vain else None)
 
-    def page(self, url: str, *, is_opened: bool) -> None:
+    def page(self, url: str, *, is_opened: bool, within: float) -> None:
         """A page has to be visited."""
-        self._show.page(url, is_opened=is_opened)
+        self._show.page(url, is_opened=is_opened, within=within)
         self._announce(url)
 
-    def code(self, url: str, code: str, complete_url: str | None) -> None:
+    def code(self, url: str, code: str, complete_url: str | None, *, within: float) -> None:
         """A code has to be typed."""
-        self._show.code(url, code, complete_url)
+        self._show.code(url, code, complete_url, within=within)
         self._announce(complete_url or f"{url} (code {code})")
 
     def _announce(self, url: str) -> None:

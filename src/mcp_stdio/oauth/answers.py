@@ -26,10 +26,13 @@ TRANSIENT_ERRORS = frozenset({"server_error", "temporarily_unavailable"})
 """OAuth errors that say "later" (RFC 6749 section 4.1.2.1; used at token endpoints as well)."""
 
 HINTS = {
+    "access_denied": "the sign-in was cancelled or not allowed; try again when it is",
+    "expired_token": "the code was not typed in in time; sign in again",
+    "invalid_scope": "ask for other scopes with `--oauth-scope`",
     "invalid_target": "try `--no-resource-indicator`, or name what the server knows with "
     "`--oauth-resource`",
 }
-"""What helps against an OAuth error that an option of the command line can avoid."""
+"""What helps against an OAuth error that a person can avoid."""
 
 _TEXT = re.compile(r"[\x20-\x7e]+")
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
@@ -115,7 +118,7 @@ def declined(members: Mapping[str, Any], purpose: str, *, status: int | None = N
     detail = f"{error}: {quote(said)}" if isinstance(said, str) and said.strip() else error
     cause = f"could not {purpose}: {detail}"
     if members["error"] in TRANSIENT_ERRORS or is_transient(status):
-        return Refused(cause, status=status or 503)
+        return Refused(cause, status=status or 503, hint="try again later")
     return Declined(cause, error=error, hint=HINTS.get(str(members["error"])), status=status)
 
 
@@ -126,7 +129,10 @@ def refused(fetched: Fetched, url: str, purpose: str) -> Refused:
     what = f"HTTP {fetched.status}" if not 200 <= fetched.status < 300 else "no usable answer"
     said = f": {quote(begun)}" if begun.strip() else ""
     return Refused(
-        f"could not {purpose}: {what} from {host}{said}", status=fetched.status, text=begun
+        f"could not {purpose}: {what} from `{host}`{said}",
+        status=fetched.status,
+        text=begun,
+        hint="try again later; if it stays so, tell who runs the authorization server",
     )
 
 

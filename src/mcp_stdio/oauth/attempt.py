@@ -43,13 +43,13 @@ class Attempt:
         self.is_over = trio.Event()
         self.failure: RelayError | None = AuthorizationFailed("the sign-in was broken off")
 
-    def page(self, url: str, *, is_opened: bool) -> None:
+    def page(self, url: str, *, is_opened: bool, within: float) -> None:
         """A page has to be visited."""
         log.warning("sign in at %s", url, extra=TO_BE_FOLLOWED)
         self.url = url
         self.is_shown.set()
 
-    def code(self, url: str, code: str, complete_url: str | None) -> None:
+    def code(self, url: str, code: str, complete_url: str | None, *, within: float) -> None:
         """A code has to be typed."""
         text = "sign in at %s with the code %s"
         log.warning(text, complete_url or url, code, extra=TO_BE_FOLLOWED)

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl
 
 from mcp_stdio.config import OAuth
 from mcp_stdio.errors import AuthorizationFailed, Declined, TimedOut, quote
-from mcp_stdio.oauth import answers, metadata, tokens
+from mcp_stdio.oauth import answers, tokens, urls
 from mcp_stdio.oauth.commands import Flow, Visit
 from mcp_stdio.oauth.metadata import AuthorizationServer, Place
 from mcp_stdio.oauth.record import Registration, Tokens
@@ -48,7 +48,7 @@ def permitted(oauth: OAuth, server: AuthorizationServer) -> None:
         reason = "does not support PKCE with S256"
     hint = "if you know that it does, use `--oauth-assume-pkce`" if methods is None else None
     raise AuthorizationFailed(
-        f"the authorization server `{quote(server.issuer)}` {reason}", hint=hint or metadata.TELL
+        f"the authorization server `{quote(server.issuer)}` {reason}", hint=hint or urls.TELL
     )
 
 

@@ -23,6 +23,7 @@ import trio
 
 from mcp_stdio.config import OAuth
 from mcp_stdio.errors import (
+    REPORT,
     AuthorizationFailed,
     InvalidGrant,
     RelayError,
@@ -271,7 +272,7 @@ class Bearer:
             failure = exc
         except Exception:
             log.exception("could not obtain %s", attempt.aim.value)
-            failure = AuthorizationFailed("internal error while signing in")
+            failure = AuthorizationFailed("internal error while signing in", hint=REPORT)
         finally:
             self._attempt = None
             if failure is not None:

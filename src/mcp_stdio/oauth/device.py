@@ -76,7 +76,7 @@ def authorize(
             if failure.error == "slow_down":
                 interval += MORE
             elif failure.error != "authorization_pending":
-                raise _final(failure) from None
+                raise
         except (Unreachable, ConnectionLost, TimedOut, Refused) as failure:
             if isinstance(failure, Refused) and not answers.is_transient(failure.status):
                 raise
@@ -84,13 +84,4 @@ def authorize(
         else:
             blank = tokens.wanted(oauth, place, client, scope)
             return (yield from tokens.granted(oauth, answer, blank, tokens.SIGN_IN))
-    raise AuthorizationFailed(f"nobody has signed in within {patience:.0f} s", hint="sign in again")
-
-
-def _final(failure: Declined) -> Declined:
-    match failure.error:
-        case "access_denied":
-            failure.hint = "the sign-in was cancelled or not allowed; try again when it is"
-        case "expired_token":
-            failure.hint = "the code was not typed in in time; sign in again"
-    return failure
+    raise AuthorizationFailed(f"nobody has signed in within {patience:.0f} s")

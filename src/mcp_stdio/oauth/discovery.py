@@ -80,7 +80,7 @@ def authorization_server(issuer: str, server: Url) -> Flow[AuthorizationServer]:
         except IssuerDiffers as failure:
             differing = differing or failure
     raise differing or AuthorizationFailed(
-        f"the authorization server `{quote(issuer)}` publishes no metadata", hint=metadata.TELL
+        f"the authorization server `{quote(issuer)}` publishes no metadata", hint=urls.TELL
     )
 
 
@@ -117,7 +117,7 @@ def legacy_server(server: Url) -> Flow[AuthorizationServer]:
     document = answers.json_object(fetched.body) if fetched.status == 200 else None
     if document is None:
         raise AuthorizationFailed(
-            f"the server {server.public} does not say where to sign in",
+            f"the server `{server.public}` does not say where to sign in",
             hint="it may want a token of another kind: `--bearer-token` or `--header`",
         )
     return metadata.authorization_server(document, (base, base + "/"), server, is_legacy=True)

@@ -13,6 +13,7 @@ can be judged; connections past it (`NO_PROXY`) are judged like all others.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -30,6 +31,9 @@ from mcp_stdio.http.redirects import is_redirect, location
 from mcp_stdio.http.url import Url
 from mcp_stdio.oauth import addresses, urls
 from mcp_stdio.oauth.commands import Fetch, Fetched
+from mcp_stdio.redaction import beginning
+
+log = logging.getLogger(__name__)
 
 MAX_BODY = 1024 * 1024
 """Bytes of a document, decompressed (A-53); real ones have a few thousand."""
@@ -92,10 +96,12 @@ class Fetcher:
             try:
                 with os_errors_translated():
                     head = await exchange.head()
+                log.debug("to %s: %s %s: %s", fetch.purpose, fetch.method, url.public, head)
                 if fetch.method != "GET" or not is_redirect(head):
-                    return Fetched(
-                        head.status, head.headers.combined(), await _body(exchange, head)
-                    )
+                    body = await _body(exchange, head)
+                    if fetch.method == "GET":  # a document; what else is answered is a secret
+                        log.debug("%d bytes: %s", len(body), beginning(body))
+                    return Fetched(head.status, head.headers.combined(), body)
             finally:
                 await exchange.aclose()
             target = location(url, head)

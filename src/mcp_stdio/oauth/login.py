@@ -149,7 +149,7 @@ def revoke(oauth: OAuth, known: Record) -> Flow[None]:
         yield from tokens.revoke(client, held)
 
 
-CHECK_CLIENT = "check `--client-id` and MCP_OAUTH_CLIENT_SECRET"
+CHECK_CLIENT = "check `--client-id` and `MCP_OAUTH_CLIENT_SECRET`"
 
 
 def _begun(oauth: OAuth, server_url: str, challenge: Challenge | None) -> Url:

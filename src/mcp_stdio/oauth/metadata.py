@@ -15,8 +15,6 @@ from mcp_stdio.errors import AuthorizationFailed, quote
 from mcp_stdio.http.url import Url
 from mcp_stdio.oauth import answers, urls
 
-TELL = "the server's OAuth metadata is wrong; tell who runs it"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProtectedResource:
@@ -64,13 +62,14 @@ def protected_resource(document: Mapping[str, Any], server: Url) -> ProtectedRes
     if not isinstance(resource, str) or not urls.denotes(resource, server):
         shown = f"`{quote(resource)}`" if isinstance(resource, str) else "nothing"
         raise AuthorizationFailed(
-            f"the OAuth metadata for {server.public} is for another resource, {shown}",
+            f"the OAuth metadata for `{server.public}` is for another resource, {shown}",
             hint="a token for one server must not be shown to another; check the URL",
         )
     issuers = answers.words(document, "authorization_servers")
     if not issuers:
         raise AuthorizationFailed(
-            f"the OAuth metadata for {server.public} names no authorization server", hint=TELL
+            f"the OAuth metadata for `{server.public}` names no authorization server",
+            hint=urls.TELL,
         )
     if document.get("dpop_bound_access_tokens_required") is True:
         raise dpop_needed()
@@ -123,7 +122,7 @@ def authorization_server(
     }
     if "token_endpoint" not in endpoints:
         raise AuthorizationFailed(
-            f"the authorization server `{quote(issuer)}` names no token endpoint", hint=TELL
+            f"the authorization server `{quote(issuer)}` names no token endpoint", hint=urls.TELL
         )
     return AuthorizationServer(
         issuer=issuer,

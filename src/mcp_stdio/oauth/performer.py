@@ -46,12 +46,15 @@ Paste = Callable[[str], Awaitable[Mapping[str, str]]]
 class Show(Protocol):
     """Tells a person what to do."""
 
-    def page(self, url: str, *, is_opened: bool) -> None:
-        """A page has to be visited; with `is_opened` a browser is being sent there."""
+    def page(self, url: str, *, is_opened: bool, within: float) -> None:
+        """A page has to be visited within so many seconds.
+
+        With `is_opened` a browser is being sent there.
+        """
         ...
 
-    def code(self, url: str, code: str, complete_url: str | None) -> None:
-        """A code has to be typed at `url`; `complete_url` holds it already."""
+    def code(self, url: str, code: str, complete_url: str | None, *, within: float) -> None:
+        """A code has to be typed at `url` within so many seconds; `complete_url` holds it."""
         ...
 
 
@@ -145,8 +148,8 @@ class _Performance:
                 return self._callback.redirect_uri
             case Visit(url, state):
                 return await self._visit(url, state)
-            case ShowCode(url, code, complete_url):
-                self._by._show.code(url, code, complete_url)
+            case ShowCode(url, code, complete_url, patience):
+                self._by._show.code(url, code, complete_url, within=patience)
             case Wait(seconds):
                 await trio.sleep(seconds)
             case Now():
@@ -191,7 +194,8 @@ class _Performance:
             nursery.start_soon(take, self._callback.redirected)
             if self._by._paste is not None:
                 nursery.start_soon(take, self._by._paste)
-            self._by._show.page(page, is_opened=oauth.opens_browser)
+            left = self._deadline - trio.current_time()
+            self._by._show.page(page, is_opened=oauth.opens_browser, within=left)
             if oauth.opens_browser:
                 await open_page(page, nursery, environ=self._by._environ)
         self._deadline = inf

@@ -218,5 +218,5 @@ def with_secret(oauth: OAuth) -> None:
     if oauth.client_id is None or oauth.client_secret is None:
         raise UsageFailure(
             "`--oauth-grant client-credentials` needs a client id and a client secret",
-            hint="give `--client-id`, and the secret in MCP_OAUTH_CLIENT_SECRET",
+            hint="give `--client-id`, and the secret in `MCP_OAUTH_CLIENT_SECRET`",
         )

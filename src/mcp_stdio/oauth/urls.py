@@ -12,14 +12,16 @@ from urllib.parse import urlsplit
 from mcp_stdio.errors import AuthorizationFailed, UsageFailure, quote
 from mcp_stdio.http.url import Url
 
+TELL = "the server's OAuth metadata is wrong; tell who runs it"
+
 
 def contacted(text: str) -> Url:
     """The MCP server's URL, when a token may be sent there at all (A-44)."""
     server = Url.parse(text)
     if server.scheme != "https" and not server.is_loopback:
         raise UsageFailure(
-            f"OAuth tokens are not sent over plain http, as to {server.public}",
-            hint="use the server's https URL",
+            f"OAuth tokens are not sent over plain http, as to `{server.public}`",
+            hint="use the `https://` URL of the server",
         )
     return server
 
@@ -27,7 +29,7 @@ def contacted(text: str) -> Url:
 def trusted(text: object, what: str, server: Url) -> Url:
     """A URL from a challenge or from metadata, checked (A-26, A-50); `what` names its role."""
     if not isinstance(text, str):
-        raise AuthorizationFailed(f"the {what} is not a URL")
+        raise AuthorizationFailed(f"the {what} is not a URL", hint=TELL)
     reason = None
     try:
         url = Url.parse(text)
@@ -43,7 +45,7 @@ def trusted(text: object, what: str, server: Url) -> Url:
     if reason:
         raise AuthorizationFailed(
             f"the {what} `{quote(text)}` cannot be used: {reason}",
-            hint="the server's OAuth metadata is wrong; tell who runs it",
+            hint=TELL,
         )
     return url
 

@@ -24,6 +24,7 @@ from mcp_stdio.oauth.record import Record
 from mcp_stdio.oauth.store import Entry, Store, default_directory
 from mcp_stdio.sign_in.account import Account, as_object, as_text, shown
 from mcp_stdio.sign_in.by_hand import locked, obtain, revoke
+from mcp_stdio.sign_in.narrator import Narrator
 
 Obtain = Callable[[Config, Entry], Awaitable[Record]]
 Revoke = Callable[[Config, Record], Awaitable[None]]
@@ -50,7 +51,7 @@ def logout(
 
 async def _logout(config: Config, entry: Entry, store: Store, revoke: Revoke) -> str:
     url = shown(config.url)
-    async with locked(entry):
+    async with locked(entry, Narrator()):
         record = entry.read()
         entry.delete()
     if record is not None:

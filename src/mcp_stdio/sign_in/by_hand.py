@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from math import inf
 
 import trio
@@ -30,18 +31,17 @@ from mcp_stdio.oauth.announcing import Announcing
 from mcp_stdio.oauth.challenge import Challenge
 from mcp_stdio.oauth.commands import Flow
 from mcp_stdio.oauth.fetch import Fetcher
-from mcp_stdio.oauth.performer import Paste, Performer, Show, T
+from mcp_stdio.oauth.performer import Performer, Show, T
 from mcp_stdio.oauth.record import Record, Tokens
 from mcp_stdio.oauth.store import Entry
 from mcp_stdio.sign_in.account import in_words
+from mcp_stdio.sign_in.narrator import Narrator
 from mcp_stdio.stdio import Input
+from mcp_stdio.terminal import AFTER
 from mcp_stdio.upstream.refusal import refusal
 
 MAX_PASTED = 64 * 1024
 """Bytes of a pasted line; terminals cut it off long before."""
-
-SILENCE = 1.0
-"""Seconds after which somebody at a terminal wants to know what is waited for."""
 
 PATIENCE = 30.0
 """Seconds for the server to say what it wants."""
@@ -50,15 +50,17 @@ PATIENCE = 30.0
 async def obtain(config: Config, entry: Entry) -> Record:
     """Sign in, and keep what came of it in the entry. Raises RelayError."""
     assert config.oauth is not None
-    challenge = await asked(config)
-    async with locked(entry) as others:
+    narrator = Narrator(may_paste=sys.stdin is not None and sys.stdin.isatty())
+    where = Url.parse(config.url).authority
+    challenge = await narrator.during(partial(asked, config), f"asking {where} how to sign in")
+    async with locked(entry, narrator) as others:
         known = entry.known()
         if _is_done(config.oauth, known, others):
             return known
         flow = login.sign_in(config.oauth, entry.server_url, challenge, known)
-        paste = _paste if sys.stdin.isatty() else None
-        with Announcing(entry, _Narrator(may_paste=paste is not None)) as show:
-            record = await _perform(config, flow, keep=entry.write, show=show, paste=paste)
+        with Announcing(entry, narrator) as show:
+            perform = partial(_perform, config, flow, narrator, keep=entry.write, show=show)
+            record = await narrator.during(perform)
             entry.write(record)
         return record
 
@@ -79,31 +81,32 @@ class Others:
 
 
 @asynccontextmanager
-async def locked(entry: Entry) -> AsyncIterator[Others]:
+async def locked(entry: Entry, narrator: Narrator) -> AsyncIterator[Others]:
     """The entry's lock; tells what it is waited for when another process has it for long."""
     others = Others(entry.known().tokens)
     async with AsyncExitStack() as stack:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_tell_of, others, entry)
-            await stack.enter_async_context(entry.locked())
+            nursery.start_soon(_tell_of, others, entry, narrator)
+            lock = partial(stack.enter_async_context, entry.locked())
+            await narrator.during(lock, "waiting for another mcp-stdio process")
             nursery.cancel_scope.cancel()
         yield others
 
 
-async def _tell_of(others: Others, entry: Entry) -> None:
-    await trio.sleep(SILENCE)
+async def _tell_of(others: Others, entry: Entry, narrator: Narrator) -> None:
+    await trio.sleep(AFTER)
     if entry.announced() is None:
-        _tell("another mcp-stdio process is at this sign-in; waiting for it")
+        narrator.tell("another mcp-stdio process is at this sign-in; waiting for it")
     while True:
         notice = entry.announced()
         if notice is not None and notice.in_vain_at is None and notice.url not in others.pages:
             others.pages.add(notice.url)
-            _tell(
+            narrator.tell(
                 f"another mcp-stdio process ({notice.pid}) asks somebody to sign in there, since "
                 f"{in_words(time.time() - notice.since)}, at this page:\n\n    {notice.url}\n\n"
                 "waiting until somebody has, or that process ends"
             )
-        await trio.sleep(SILENCE)
+        await trio.sleep(AFTER)
 
 
 async def revoke(config: Config, record: Record) -> None:
@@ -111,9 +114,9 @@ async def revoke(config: Config, record: Record) -> None:
 
     Raises RelayError.
     """
-    oauth = config.oauth or OAuth()
-    flow = login.revoke(oauth, record)
-    await _perform(config, flow, keep=_nowhere, show=_Narrator(may_paste=False), within=inf)
+    flow, narrator = login.revoke(config.oauth or OAuth(), record), Narrator()
+    perform = partial(_perform, config, flow, narrator, keep=_nowhere, show=narrator, within=inf)
+    await narrator.during(perform)
 
 
 async def asked(config: Config) -> Challenge | None:
@@ -139,48 +142,31 @@ async def asked(config: Config) -> Challenge | None:
                 return None
             finally:
                 await exchange.aclose()
-        raise TimedOut(f"the server said nothing for {PATIENCE:g} s")
+        raise TimedOut(
+            f"the server said nothing for {PATIENCE:g} s",
+            hint="try again; `mcp-stdio test URL` shows where the time goes",
+        )
     finally:
         await client.aclose()
-
-
-class _Narrator:
-    """Tells the person at the terminal what to do."""
-
-    def __init__(self, *, may_paste: bool) -> None:
-        self._may_paste = may_paste
-
-    def page(self, url: str, *, is_opened: bool) -> None:
-        """A page has to be visited."""
-        how = "a window opens to sign in; if none does," if is_opened else "to sign in,"
-        _tell(f"{how} open this page:\n\n    {url}\n")
-        if self._may_paste:
-            _tell("or paste here where the browser was sent in the end, and press Enter:")
-
-    def code(self, url: str, code: str, complete_url: str | None) -> None:
-        """A code has to be typed."""
-        _tell(
-            f"open this page:\n\n    {complete_url or url}\n\nand confirm the code:\n\n    {code}\n"
-        )
 
 
 async def _perform(
     config: Config,
     flow: Flow[T],
+    narrator: Narrator,
     *,
     keep: Callable[[Record], None],
     show: Show,
-    paste: Paste | None = None,
     within: float | None = None,
 ) -> T:
     fetcher = Fetcher(config)
     try:
         performer = Performer(
             config.oauth or OAuth(),
-            fetch=fetcher.fetch,
+            fetch=narrator.fetching(fetcher.fetch),
             keep=keep,
             show=show,
-            paste=paste,
+            paste=partial(_paste, narrator) if narrator.may_paste else None,
         )
         return await performer.perform(flow, within=within)
     finally:
@@ -188,25 +174,21 @@ async def _perform(
             await fetcher.aclose()
 
 
-async def _paste(state: str) -> Mapping[str, str]:
+async def _paste(narrator: Narrator, state: str) -> Mapping[str, str]:
     async for line in Input(sys.stdin.fileno(), MAX_PASTED):
         if not isinstance(line, bytes) or not line.strip():
             continue
         try:
             found = redirect.pasted(line.decode(errors="replace"))
         except ValueError as exc:
-            _tell(f"that cannot be used: {exc}; paste the whole address")
+            narrator.tell(f"that cannot be used: {exc}; paste the whole address")
             continue
         if redirect.is_awaited(found, state):
             return found
-        _tell("that is the answer to another sign-in; paste the address of this one")
+        narrator.tell("that is the answer to another sign-in; paste the address of this one")
     await trio.sleep_forever()  # the terminal is gone; the browser may still come back
     raise AssertionError
 
 
 def _nowhere(record: Record) -> None:
     """What is forgotten is not kept."""
-
-
-def _tell(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)  # a page to be visited is shown as it is

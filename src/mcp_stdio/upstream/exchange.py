@@ -42,6 +42,10 @@ LINGER = 1.0
 MAY_HAVE_RUN = frozenset({retry.Event.LOST, retry.Event.BROKEN, retry.Event.TRANSIENT})
 """What leaves it open whether the server has acted: the next attempt is another request (T-13)."""
 
+NO_ENDPOINT = "check that the URL is that of an MCP server; its path is often `/mcp`"
+A_PAGE = f"a web page is there: {NO_ENDPOINT}, and that no sign-in page stands before it"
+"""What to do about an answer that is none."""
+
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 """JSON has none (RFC 8259 section 8.1), but some servers write it and a reader may ignore it."""
 
@@ -225,12 +229,14 @@ class _Inquiry:
     async def _strange(self, exchange: Exchange, head: Head) -> BadAnswer:
         body = await read_beginning(exchange, ERROR_BODY, ERROR_TIME)
         if not body.strip():
-            return BadAnswer(f"the server's answer is empty (status {head.status})")
+            return BadAnswer(
+                f"the server's answer is empty (status {head.status})", hint=NO_ENDPOINT
+            )
         kind = quote(head.media_type) or "no content type"
         return BadAnswer(
             f"the server answered {head.status} with {kind} instead of JSON or an event stream: "
             f"{quote(body.decode(errors='replace'))}",
-            hint="check that the URL is that of an MCP endpoint",
+            hint=A_PAGE if "html" in kind else NO_ENDPOINT,
         )
 
     # An event stream
@@ -332,7 +338,6 @@ class _Inquiry:
 def _outcome_unknown(cause: str, status: int | None = None) -> ConnectionLost:
     return ConnectionLost(
         f"{cause}; whether the call ran is unknown",
-        hint="check the effect before you call again",
         status=status,
         answer_begun=True,
     )

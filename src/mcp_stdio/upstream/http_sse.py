@@ -121,7 +121,7 @@ class HttpSse:
         try:
             endpoint = self._url.join(reference)
         except ValueError as exc:
-            raise BadAnswer(f"the server's endpoint cannot be used: {exc}") from None
+            raise BadAnswer(f"the server's endpoint cannot be used: {quote(str(exc))}") from None
         if endpoint.origin != self._url.origin:
             raise BadAnswer(
                 f"the server wants messages to go to `{endpoint.public}`, another origin than that "
@@ -183,10 +183,7 @@ class Connection(Handshake):
                 waiting.patience.give_up(self._unanswerable())
 
     def _unanswerable(self) -> RelayError:
-        return LinkLost(
-            f"{self.end}; whether the call ran is unknown",
-            hint="check the effect before you call again",
-        )
+        return LinkLost(f"{self.end}; whether the call ran is unknown")
 
 
 class _Stream:

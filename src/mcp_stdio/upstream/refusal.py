@@ -25,13 +25,26 @@ ERROR_TIME = 5.0
 _HINTS = {
     404: "check the path of the URL; MCP endpoints are often at `/mcp`",
     405: "the URL takes no POST; check its path, MCP endpoints are often at `/mcp`",
-    406: "the server wants another form of answer than MCP defines",
-    413: "the server takes no message of this size",
+    406: "the URL has no answer in the forms of MCP; check that it is that of an MCP server",
+    410: "nothing is there any more; ask who runs the server for its new URL",
+    413: "the server takes no message of this size; send less at a time",
+    415: "the URL takes no JSON; check that it is that of an MCP server",
     429: "the server limits the rate; try again later",
     502: "a gateway could not reach the server; try again later",
     503: "the server is not available; try again later",
     504: "a gateway waited in vain for the server; try again later",
 }
+
+_SIGN_IN = "sign in with `--oauth`, or give a token with `MCP_BEARER_TOKEN`"
+
+_ANOTHER_TOKEN = "it is wrong, has expired or is for another server; " + _SIGN_IN
+
+_MORE_SCOPE = (
+    "the token lacks a scope; get one that has it, or sign in for it with "
+    "`--oauth --oauth-scope SCOPE`"
+)
+
+_PERMISSION = "the credential may lack a permission; ask who runs the server for it"
 
 
 class HttpRefusal(Refused):
@@ -65,17 +78,15 @@ async def refusal(exchange: Exchange, head: Head, id: jsonrpc.Id | None) -> Rela
     """The failure that a response with an error status is, to the request of this id if any."""
     body = await read_beginning(exchange, ERROR_BODY, ERROR_TIME)
     text = quote(body.decode(errors="replace"))
+    challenge = quote(", ".join(head.headers.get_all("www-authenticate")))
+    said = "; ".join(filter(None, (challenge, text)))
     if head.status == 401:
-        return _unauthorized(head, text)
+        return _unauthorized(head, said)
     answer = None if id is None else _error_in(body, head, id)
     if answer is not None and answer.error is not None:
         text = quote(str(answer.error.get("message", "")))
     if head.status == 403 and answer is None:
-        return AuthorizationFailed(
-            _with_text("the server refused access (403)", text),
-            hint="the credential may lack a permission",
-            status=403,
-        )
+        return _forbidden(head, said)
     return HttpRefusal(
         _with_text(f"the server answered with status {head.status}", text),
         status=head.status,
@@ -85,15 +96,21 @@ async def refusal(exchange: Exchange, head: Head, id: jsonrpc.Id | None) -> Rela
     )
 
 
-def _unauthorized(head: Head, text: str) -> AuthorizationFailed:
-    challenge = quote(", ".join(head.headers.get_all("www-authenticate")))
+def _unauthorized(head: Head, said: str) -> AuthorizationFailed:
+    if head.is_to_credential:
+        cause, hint = "the server refuses the credential (401)", _ANOTHER_TOKEN
+    else:
+        cause, hint = "the server wants a credential (401)", _SIGN_IN
+    return AuthorizationFailed(_with_text(cause, said), hint=hint, status=401)
+
+
+def _forbidden(head: Head, said: str) -> AuthorizationFailed:
+    if "insufficient_scope" in said:
+        hint = _MORE_SCOPE
+    else:
+        hint = _PERMISSION if head.is_to_credential else _SIGN_IN
     return AuthorizationFailed(
-        _with_text(
-            "the server wants a valid credential (401)", "; ".join(filter(None, (challenge, text)))
-        ),
-        hint="sign in with `--oauth`, or give a token with `MCP_BEARER_TOKEN`; what was given is "
-        "wrong, or not valid any more",
-        status=401,
+        _with_text("the server refuses access (403)", said), hint=hint, status=403
     )
 
 

@@ -316,7 +316,7 @@ class Session:
                 self._take_over(handshake)
         except LinkLost as exc:  # whatever waits for the session was not sent
             text = "the server hung up while the session was being opened anew"
-            raise Unreachable(text) from exc
+            raise Unreachable(text, hint="try again; the server may have just restarted") from exc
         finally:
             if self._handshake is not handshake:
                 self._leave(handshake)

@@ -1,0 +1,168 @@
+"""What a person sees who signs in by hand, or starts the relay itself, at a real terminal."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.oauth.keeper import PAGE, URL
+from tests.oauth.test_store_processes import keeping, said
+from tests.terminal import typed
+
+TYPED_IN_VAIN = "https://elsewhere.example/"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """A protected server and its authorization server, where nobody ever signs in."""
+
+    def do_GET(self) -> None:
+        base = f"http://{self.headers['Host']}"
+        if "oauth-protected-resource" in self.path:
+            self._say({"resource": f"{base}/mcp", "authorization_servers": [base]})
+        elif "oauth-authorization-server" in self.path:
+            self._say(
+                {
+                    "issuer": base,
+                    "authorization_endpoint": f"{base}/authorize",
+                    "token_endpoint": f"{base}/token",
+                    "device_authorization_endpoint": f"{base}/device",
+                    "registration_endpoint": f"{base}/register",
+                    "code_challenge_methods_supported": ["S256"],
+                }
+            )
+        else:
+            self._say({}, 404)
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        match self.path:
+            case "/register":
+                self._say({"client_id": "c-1", "redirect_uris": []}, 201)
+            case "/device":
+                page = f"http://{self.headers['Host']}/activate"
+                self._say(
+                    {"device_code": "d", "user_code": "WDJB-MJHT", "verification_uri": page}
+                    | {"expires_in": 90, "interval": 1}
+                )
+            case "/token":
+                self._say({"error": "authorization_pending"}, 400)
+            case _:
+                self._say({}, 401)
+
+    def _say(self, document: dict[str, Any], status: int = 200) -> None:
+        body = json.dumps(document).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def protected_server() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/mcp"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    return {"XDG_CONFIG_HOME": str(tmp_path)}
+
+
+def test_the_browser_is_waited_for_with_the_time_that_is_left(environ: dict[str, str]) -> None:
+    with protected_server() as url:
+        options = ("--oauth-no-browser", "--oauth-timeout", "75")
+        with typed("login", *options, url, env=environ) as login:
+            rows = login.until("waiting for the browser")
+            text = "\n".join(rows)
+            assert "to sign in, open this page within 75 seconds:\n\n    http" in text
+            assert "or paste here where the browser was sent in the end" in text
+            assert re.fullmatch(
+                r"waiting for the browser, or for its address here: 1:[01]0 left", rows[-1]
+            )
+            login.type(f"{TYPED_IN_VAIN}\n")
+            login.until("that cannot be used")
+            assert login.until("waiting for the browser")[-1].startswith("waiting for the browser")
+            login.type("\x03")
+            assert login.wait() == 130
+            assert login.rows[-1] == ""
+            assert "Traceback" not in login.written
+
+
+def test_a_code_is_waited_for_with_the_time_that_is_left(environ: dict[str, str]) -> None:
+    with protected_server() as url:
+        options = ("--oauth-device", "--oauth-timeout", "3")
+        with typed("login", *options, url, env=environ) as login:
+            rows = login.until("is confirmed: 0:0")
+            text = "\n".join(rows)
+            assert "open this page within 3 seconds:\n\n    http" in text
+            assert "and confirm the code:\n\n    WDJB-MJHT\n" in text
+            assert login.wait() == 5
+            assert not any("is confirmed: 0:0" in row for row in login.rows)
+            assert login.rows[-4:] == [
+                "error: nobody has signed in within 3 s",
+                "",
+                "hint: sign in anew with `mcp-stdio login URL`",
+                "",
+            ]
+
+
+def test_the_log_never_runs_into_the_line(environ: dict[str, str]) -> None:
+    with protected_server() as url:
+        options = ("--oauth-device", "--oauth-timeout", "4", "-vv")
+        with typed("login", *options, url, env=environ) as login:
+            login.until("is confirmed")
+            assert login.wait() == 5
+            told = [row for row in login.rows if "debug: " in row]
+            assert len(told) > 10
+            assert all(row.startswith("mcp-stdio: debug: ") for row in told)
+
+
+def test_a_wait_for_another_process_counts(tmp_path: Path, environ: dict[str, str]) -> None:
+    with keeping(tmp_path / "mcp-stdio", "ask") as holder:
+        assert said(holder) == "asking"
+        with typed("logout", URL, env=environ) as logout:
+            logout.until(PAGE)
+            rows = logout.until("waiting for another mcp-stdio process: ")
+            assert rows[-1].endswith(" s")
+            logout.type("\x03")
+            assert logout.wait() == 130
+            assert logout.rows[-1] == ""
+
+
+@pytest.mark.parametrize("variable", [{"TERM": "dumb"}, {"NO_COLOR": "1"}])
+def test_no_escape_sequence_is_ever_written(
+    variable: dict[str, str], environ: dict[str, str]
+) -> None:
+    with protected_server() as url:
+        options = ("--oauth-device", "--oauth-timeout", "2.5")
+        with typed("login", *options, url, env={**environ, **variable}) as login:
+            assert login.wait() == 5
+            assert "\x1b" not in login.written
+            assert ("is confirmed" in login.written) == ("TERM" not in variable)
+
+
+def test_who_starts_the_relay_by_hand_is_told_what_it_waits_for() -> None:
+    with typed("http://127.0.0.1:9/mcp") as relay:
+        rows = relay.until("mcp-stdio test URL")
+        assert "waiting for the messages of an MCP client on standard input" in "\n".join(rows)
+        relay.type("\x04")
+        assert relay.wait() == 0
