@@ -201,7 +201,7 @@ async def test_whatever_lies_in_place_of_a_notice_nobody_is_kept_from_signing_in
     async with entry.locked():
         assert entry.announced() is None
         with Announcing(entry, shown) as show:
-            show.page(PAGE, is_opened=False)
+            show.page(PAGE, is_opened=False, within=9)
     assert shown.seen == [PAGE]
     assert elsewhere.read_bytes() == Notice(pid=1, since=0, url=PAGE).to_json()
     assert not (tmp_path / "nowhere").exists()
