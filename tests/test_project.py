@@ -105,20 +105,22 @@ MAY_IMPORT: dict[str, set[str]] = {
         "upstream",
     },
     "relay": {
-        *CORE,
-        "assembly",
         "delivery",
-        "descriptors",
+        "errors",
+        "framing",
         "http",
         "in_flight",
+        "jsonrpc",
         "last_words",
         "log",
-        "shaping",
+        "redaction",
         "sleep",
+        "spec",
         "stdio",
         "upstream",
     },
-    "diagnose": {*CORE, "assembly", "http", "log", "relay", "shaping", "terminal", "upstream"},
+    "serving": {"assembly", "config", "http", "log", "relay", "stdio", "upstream"},
+    "diagnose": {*CORE, "assembly", "http", "log", "shaping", "terminal", "upstream"},
     "sign_in": {
         "assembly",
         "config",
@@ -142,7 +144,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "diagnose",
         "http",
         "log",
-        "relay",
+        "serving",
         "sign_in",
     },
     "__main__": {"cli"},
@@ -292,7 +294,7 @@ def test_a_command_line_without_options_loads_no_grammar_of_them() -> None:
 
 
 def test_the_relay_loads_only_what_every_run_needs() -> None:
-    loaded = loaded_by("import mcp_stdio.relay, mcp_stdio.http.direct")
+    loaded = loaded_by("import mcp_stdio.serving, mcp_stdio.http.direct")
     assert "trio" in loaded
     others = {"bridge", "credentials", "demo", "diagnose", "oauth", "sign_in", "stand_in"}
     others |= {"clients", "filtering", "http.traced", "scanner"}

@@ -16,17 +16,13 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from math import inf
 
 import trio
 
-from mcp_stdio import __version__, jsonrpc, spec
-from mcp_stdio.assembly import Access, assemble
-from mcp_stdio.config import Config
+from mcp_stdio import jsonrpc, spec
 from mcp_stdio.delivery import ToClient, ToRequest
 from mcp_stdio.errors import (
     BadAnswer,
@@ -38,25 +34,15 @@ from mcp_stdio.errors import (
 )
 from mcp_stdio.framing import Oversized
 from mcp_stdio.http import Lane
-from mcp_stdio.http.url import Url
 from mcp_stdio.in_flight import WINDOW, InFlight, Relayed
 from mcp_stdio.jsonrpc import Message, NotAMessage
 from mcp_stdio.last_words import last_words
-from mcp_stdio.log import NOTICE
 from mcp_stdio.redaction import beginning
 from mcp_stdio.sleep import SleepDetector
-from mcp_stdio.stdio import Input, Output, standard_input, standard_output
+from mcp_stdio.stdio import Input, Output
 from mcp_stdio.upstream import Call, Emit, Upstream
-from mcp_stdio.upstream.background import guarded
 
 log = logging.getLogger(__name__)
-
-STDIN = 0
-
-AT_A_TERMINAL = (
-    "waiting for the messages of an MCP client on standard input; to try the connection by hand, "
-    "run `mcp-stdio test URL`"
-)
 
 LAST_WORDS = 0.15
 """Seconds after the drain in which a client that does not read may take the last answers."""
@@ -86,37 +72,6 @@ SIGNALS = [
     for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGBREAK")
     if hasattr(signal, name)
 ]
-
-
-async def serve(config: Config) -> None:
-    """Relay between standard input and output and the server until the client has gone."""
-    raise_descriptor_limit()
-    access, url = Access(config), Url.parse(config.url)
-    client, bearer = access.client, access.bearer
-
-    def open_upstream(nursery: trio.Nursery, emit: Emit) -> Upstream:
-        nursery.start_soon(guarded, client.prepare, url)  # while the client prepares its first line
-        access.attend(nursery, relay.grace)
-        return assemble(config, client, nursery, emit, bearer)
-
-    relay = Relay(
-        standard_input(config.max_message_size),
-        standard_output(),
-        client,
-        open_upstream,
-        drain_timeout=config.drain_timeout,
-        wall_clock=time.time,
-    )
-    log.log(NOTICE, "version %s relays to %s", __version__, url.public)
-    if os.isatty(STDIN):
-        log.log(NOTICE, AT_A_TERMINAL)
-    try:
-        await relay.run()
-    finally:
-        for number in SIGNALS:  # all is said; one that comes now would only spoil the exit code
-            signal.signal(number, signal.SIG_IGN)
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + FAREWELL):
-            await access.aclose()
 
 
 class Relay:
@@ -390,22 +345,6 @@ def _tell_of(message: Message, failure: RelayError) -> None:
     level = logging.INFO if is_shown or isinstance(failure, SignInPending) else logging.WARNING
     name = f"`{quote(message.method)}`" if message.method else "a response"
     log.log(level, "%s failed: %s", name, failure)
-
-
-def raise_descriptor_limit() -> None:
-    """Allow as many open files as the system lets us: each running request has a connection."""
-    try:
-        import resource
-    except ImportError:  # Windows has no such limit
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    for wanted in (65536, 32768, 10240, 4096, 1024):  # macOS allows less than its "infinity" says
-        if soft >= wanted:
-            return
-        if hard == resource.RLIM_INFINITY or hard >= wanted:
-            with suppress(OSError, ValueError):
-                resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-                return
 
 
 def _first(failures: ExceptionGroup[RelayError]) -> RelayError:

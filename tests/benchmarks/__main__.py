@@ -49,7 +49,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from mcp_stdio.relay import raise_descriptor_limit
+from mcp_stdio.serving import raise_descriptor_limit
 from tests.benchmarks import backend, phases, report
 from tests.benchmarks.peers import Direct, Relay, Stuck, capacity
 from tests.process import environment

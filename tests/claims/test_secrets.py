@@ -366,7 +366,7 @@ async def test_the_log_file_gets_information_though_standard_error_is_quiet(tmp_
         async with relaying(server.url, "-q", "--log-file", str(log)) as relay:
             server.methods["GET"] = echoing(500, "text/plain")
     assert relay.errors == b""
-    assert f" NOTICE mcp_stdio.relay: version {__version__} relays to " in log.read_text()
+    assert f" NOTICE mcp_stdio.serving: version {__version__} relays to " in log.read_text()
     assert " INFO mcp_stdio." in log.read_text()
     assert " DEBUG " not in log.read_text()
 

@@ -72,9 +72,9 @@ def _run(argv: Sequence[str]) -> int:
             with _loading():
                 import trio
 
-                from mcp_stdio import relay
+                from mcp_stdio import serving
 
-            trio.run(relay.serve, config)
+            trio.run(serving.serve, config)
             return NORMAL_END
         case Check(config, as_json):
             with _loading():
