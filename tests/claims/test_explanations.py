@@ -360,8 +360,11 @@ async def test_a_server_that_is_not_reached_is_explained(
                 ),
             ),
             "proxy 407": (
-                (f"the proxy `{asking.address}` refused to connect to `far.example` (status 407)"),
-                "put `user:password@` before the host in the proxy's variable, such as `HTTPS_PROXY`",
+                f"the proxy `{asking.address}` refused to connect to `far.example` (status 407)",
+                (
+                    "put `user:password@` before the host in the proxy's variable, such as "
+                    "`HTTPS_PROXY`"
+                ),
             ),
             "no proxy": (f"no connection to the proxy `127.0.0.1:{down.port}`: ", PROXY),
         }
