@@ -39,8 +39,7 @@ _PROXY_HINT = (
 )
 
 _REFUSAL_HINTS = {
-    407: "put the proxy's user and password into the variable, as in "
-    "`HTTPS_PROXY=http://user:password@host:port`",
+    407: "put `user:password@` before the host in the proxy's variable, such as `HTTPS_PROXY`",
     403: "the proxy does not allow this host; ask who runs it, or name the host in `NO_PROXY`",
 }
 

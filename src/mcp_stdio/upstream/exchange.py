@@ -43,7 +43,10 @@ MAY_HAVE_RUN = frozenset({retry.Event.LOST, retry.Event.BROKEN, retry.Event.TRAN
 """What leaves it open whether the server has acted: the next attempt is another request (T-13)."""
 
 NO_ENDPOINT = "check that the URL is that of an MCP server; its path is often `/mcp`"
-A_PAGE = f"a web page is there: {NO_ENDPOINT}, and that no sign-in page stands before it"
+A_PAGE = (
+    "a web page is there: check the path of the URL, which is often `/mcp`, and whether a sign-in "
+    "page stands in between"
+)
 """What to do about an answer that is none."""
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"

@@ -37,7 +37,10 @@ _HINTS = {
 
 _SIGN_IN = "sign in with `--oauth`, or give a token with `MCP_BEARER_TOKEN`"
 
-_ANOTHER_TOKEN = "it is wrong, has expired or is for another server; " + _SIGN_IN
+_ANOTHER_TOKEN = (
+    "what was given is wrong, has expired or is for another server; give another token with "
+    "`MCP_BEARER_TOKEN`, or sign in with `--oauth`"
+)
 
 _MORE_SCOPE = (
     "the token lacks a scope; get one that has it, or sign in for it with "
