@@ -32,6 +32,7 @@ TOP_LEVEL = {
     "Formula",
     "LICENSE",
     "PKG-INFO",
+    "README.ja.md",
     "README.md",
     "pylock.toml",
     "pyproject.toml",
@@ -89,7 +90,7 @@ def test_the_sdist_holds_what_is_tracked_and_nothing_that_tests_install(packages
     prefix = f"mcp_stdio-{VERSION}/"
     with tarfile.open(packages.sdist) as sdist:
         names = {name.removeprefix(prefix) for name in sdist.getnames()}
-    assert {name.partition("/")[0] for name in names} - {"README.ja.md"} == TOP_LEVEL
+    assert {name.partition("/")[0] for name in names} == TOP_LEVEL
     source = {name.removeprefix("src/") for name in names if name.startswith("src/")}
     assert source == package_files()
     unwanted = {"node_modules", ".venv", "__pycache__", ".pytest_cache", ".hypothesis"}
