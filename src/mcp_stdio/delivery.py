@@ -48,8 +48,8 @@ class ToClient(Receiver):
 class ToRequest(Receiver):
     """Takes to `output` what came back for a request: one response, nothing once it is withdrawn.
 
-    A second response is dropped, and everything once the request was cut off: a client that still
-    reads what was said before must not miss the last words behind it.
+    A second response is dropped, and all that the server says once the request was cut off: a
+    client that still reads what was said before must not miss the last words behind it.
     """
 
     __slots__ = ("_output", "_relayed")
@@ -58,15 +58,15 @@ class ToRequest(Receiver):
         self._output = output
         self._relayed = relayed
 
-    async def __call__(self, message: Message) -> None:
-        """Write a response, or any other message."""
+    async def __call__(self, message: Message, *, is_ours: bool = False) -> None:
+        """Write a response, or any other message; one that `is_ours` is never too late."""
         if not message.is_response:
             await self.together([message])
             return
         relayed = self._relayed
         await _hold(self._output.lock)
         try:
-            if not relayed.is_open or relayed.is_cut_off:
+            if not relayed.is_open or (relayed.is_cut_off and not is_ours):
                 return
             # Before the write: a quick client may use the id again before that has returned.
             relayed.is_answered = True

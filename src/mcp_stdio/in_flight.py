@@ -42,7 +42,7 @@ class Relayed:
 
     @property
     def is_cut_off(self) -> bool:
-        """Whether its time was over before it was; the last words answer it."""
+        """Whether its time was over before it was: what the server says now is too late."""
         return trio.current_time() >= self._in_flight.deadline
 
     @property

@@ -223,6 +223,8 @@ class Relay:
                 to_request = ToRequest(self._output, relayed)
                 await self._upstream.send(relayed.message, Call(to_request, relayed.turn, relayed))
                 if relayed.is_open:
+                    if relayed.is_cut_off:
+                        raise _cut_off()
                     raise BadAnswer("the server's answer is missing")
             except* RelayError as failures:  # in groups, too: an upstream may have used a nursery
                 failure = _first(failures)
@@ -249,7 +251,7 @@ class Relay:
         else:
             text = "internal error in mcp-stdio; its log has the details"
             answer = jsonrpc.error(id, jsonrpc.INTERNAL_ERROR, text)
-        await ToRequest(self._output, relayed)(answer)
+        await ToRequest(self._output, relayed)(answer, is_ours=True)
 
     async def _emit_surely(self, message: Message) -> None:
         """Write an answer of our own, also while everything ends."""

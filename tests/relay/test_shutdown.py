@@ -204,6 +204,34 @@ async def test_the_last_words_do_not_queue_behind_all_that_was_still_to_be_said(
     assert {message["error"]["code"] for message in answers} == {-33002}
 
 
+@pytest.mark.parametrize("drain", [0.0, 0.5])
+async def test_what_is_answered_in_the_very_moment_of_the_end_is_answered_once(
+    drain: float, autojump_clock: trio.testing.MockClock
+) -> None:
+    """P1: too late to be delivered, and too early to be among the last words."""
+
+    async def send(message: Message, call: Call) -> None:
+        for _ in range(message.params["passes"]):
+            await trio.lowlevel.checkpoint()
+        await trio.sleep_until(ends_at)
+        assert message.id is not None
+        await call.emit(jsonrpc.result(message.id, {}))
+
+    for hangs_up_after in range(4):
+        async with relaying(FakeUpstream(send), drain_timeout=drain, limit=100) as client:
+            ends_at = trio.current_time() + drain
+            params = ({"passes": passes} for passes in range(20))
+            await client.write(
+                b"".join(line(id=id, method="x", params=each) for id, each in enumerate(params))
+            )
+            for _ in range(hangs_up_after):
+                await trio.lowlevel.checkpoint()
+            answers, _ = await ended(client)
+        assert answers.keys() == set(range(20))
+        codes = {answer["error"]["code"] for answer in answers.values() if "error" in answer}
+        assert codes <= {-33002}
+
+
 async def test_an_answer_whose_time_ran_out_before_a_full_pipe_has_its_last_words(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
