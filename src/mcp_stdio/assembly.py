@@ -43,6 +43,7 @@ from mcp_stdio.upstream.exchange import Messenger
 from mcp_stdio.upstream.on_demand import OnDemand
 
 if TYPE_CHECKING:
+    from mcp_stdio.http.observer import Observer
     from mcp_stdio.oauth.bearer import Bearer
     from mcp_stdio.oauth.fetch import Fetcher
     from mcp_stdio.stand_in import SignIn
@@ -67,10 +68,10 @@ class Access:
     """The way to the server: `client` reaches it, with the credential that the settings ask for.
 
     Connects to nothing yet. Raises UsageFailure, as `open_client` does, and StoreFailure where
-    there is no place to keep a sign-in.
+    there is no place to keep a sign-in. `observer` is told of the connections.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, observer: Observer | None = None) -> None:
         authorizer = given(config)
         self.bearer: Bearer | None = None
         self._fetcher: Fetcher | None = None
@@ -88,7 +89,7 @@ class Access:
                 oauth = oauth._replace(start_wait=patience)
             authorizer = self.bearer = Bearer(oauth, entry, authorizer, self._fetcher.fetch)
             self.bearer.recall()
-        self.client = open_client(config, authorizer=authorizer)
+        self.client = open_client(config, authorizer=authorizer, observer=observer)
 
     def attend(self, nursery: trio.Nursery, grace: Callable[[], float] | None = None) -> None:
         """Run in `nursery` what signing in takes.
