@@ -120,7 +120,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "upstream",
     },
     "serving": {"assembly", "config", "http", "log", "relay", "stdio", "upstream"},
-    "diagnose": {*CORE, "assembly", "http", "log", "shaping", "terminal", "upstream"},
+    "diagnose": {*CORE, "assembly", "era", "http", "log", "terminal", "upstream"},
     "sign_in": {
         "assembly",
         "config",

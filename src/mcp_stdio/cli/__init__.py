@@ -76,11 +76,11 @@ def _run(argv: Sequence[str]) -> int:
 
             trio.run(serving.serve, config)
             return NORMAL_END
-        case Check(config, as_json):
+        case Check(config, as_json, source):
             with _loading():
                 from mcp_stdio import diagnose
 
-            return diagnose.run(config, as_json=as_json)
+            return diagnose.run(config, as_json=as_json, source=source)
         case Login(config):
             with _loading():
                 from mcp_stdio import sign_in
