@@ -297,7 +297,7 @@ def test_the_relay_loads_only_what_every_run_needs() -> None:
     loaded = loaded_by("import mcp_stdio.serving, mcp_stdio.http.direct")
     assert "trio" in loaded
     others = {"bridge", "credentials", "demo", "diagnose", "oauth", "sign_in", "stand_in"}
-    others |= {"clients", "filtering", "http.traced", "scanner"}
+    others |= {"clients", "filtering", "http.observer", "http.traced", "scanner"}
     others |= {"upstream.http_sse", "upstream.session", "upstream.stateless"}
     assert loaded.isdisjoint({"httpx", "h11", "certifi", *(f"mcp_stdio.{name}" for name in others)})
 

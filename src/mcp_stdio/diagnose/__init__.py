@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import trio
@@ -22,10 +22,13 @@ from mcp_stdio.diagnose.view import Lines, Silent, summary
 from mcp_stdio.diagnose.walk import walk
 
 
-def run(config: Config, *, as_json: bool, source: str | None = None) -> int:
+def run(
+    config: Config, *, as_json: bool, source: str | None = None, notes: Sequence[str] = ()
+) -> int:
     """Test the connection; prints to stderr, or one object to stdout. Returns the exit code.
 
-    `source` is the setting that the credential comes from.
+    `source` is the setting that the credential comes from, `notes` what a program should know of
+    the settings; a person has been told.
     """
     if source is not None and " " not in source.removeprefix("-H "):
         source = f"`{source}`"  # else it is no option or variable, but words
@@ -33,12 +36,14 @@ def run(config: Config, *, as_json: bool, source: str | None = None) -> int:
         patient = config.oauth._replace(start_wait=config.oauth.timeout)
         config = config._replace(oauth=patient)
     if as_json:
-        return _for_a_program(config, source)
+        return _for_a_program(config, source, notes)
     return _for_a_person(config, source)
 
 
-def _for_a_program(config: Config, source: str | None) -> int:
+def _for_a_program(config: Config, source: str | None, notes: Sequence[str]) -> int:
     report = Report(config.url, Silent())
+    if notes:
+        report.facts["notes"] = list(notes)
     for handler in logging.getLogger().handlers:
         handler.addFilter(_is_for_a_person)
     _finish(report, partial(trio.run, walk, config, report, source))

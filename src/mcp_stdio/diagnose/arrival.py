@@ -10,10 +10,11 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from ipaddress import ip_address
-from typing import Any
 
 from mcp_stdio import spec
 from mcp_stdio.config import Tls
+from mcp_stdio.diagnose import facts as words
+from mcp_stdio.diagnose.facts import Found
 from mcp_stdio.diagnose.observed import Listening, Observed, Unreached
 from mcp_stdio.diagnose.report import CREDENTIAL, HTTP, NAME, PROTOCOL, PROXY, TCP, TLS, Report
 from mcp_stdio.errors import (
@@ -22,19 +23,11 @@ from mcp_stdio.errors import (
     RelayError,
     TlsFailure,
     UsageFailure,
-    quote,
 )
 from mcp_stdio.http import Head, Lane, Request
 from mcp_stdio.http.observer import Secured
 from mcp_stdio.http.redirects import is_redirect
 from mcp_stdio.http.url import Url
-
-SHOWN = 4
-"""Addresses of a name that are shown: big sites have more."""
-
-DAY = 24 * 3600
-
-SIGN_IN = "`--oauth`"
 
 REFUSALS = frozenset({401, 403})
 
@@ -54,12 +47,11 @@ class Arrival:
         self._tls = tls
         self._names_proxy = names_proxy
         self._source = source
-        self._redirected = 0
+        self._redirects = 0
         self.proxy: str | None = None
         self.listening = Listening()
         self._is_challenged = False
         self.has_session = False
-        self._sent: dict[str, str] = {}
 
     def begin(self) -> None:
         """The first request is on its way."""
@@ -88,8 +80,8 @@ class Arrival:
                 self._named(())
         else:
             self.proxy = proxy
-            self._report.facts["proxy"] = proxy
-            self._report.passed(NAME, "left to the proxy", is_timed=False)
+            found = Found("left to the proxy", {"proxy": proxy})
+            self._report.found(NAME, found, is_timed=False)
             self._report.begin(PROXY)
 
     def resolved(self, host: str, addresses: Sequence[str]) -> None:
@@ -102,8 +94,8 @@ class Arrival:
         if self._report.under_way == NAME:
             self._named((address,))
         if self._report.under_way == TCP:
-            self._report.facts["address"] = address
-            self._report.passed(TCP, f"connected to {address}, port {self._url.port}")
+            text = f"connected to {address}, port {self._url.port}"
+            self._report.found(TCP, Found(text, {"address": address}))
             self._report.begin(TLS if self._url.scheme == "https" else HTTP)
 
     def tunnelled(self) -> None:
@@ -117,61 +109,24 @@ class Arrival:
         """See `Observer.secured`."""
         if self._report.has_told(TLS) or self._report.has_told(HTTP):
             return
-        found: dict[str, Any] = {
-            "version": facts.version,
-            "cipher": facts.cipher,
-            "trust": self._trust(),
-        }
-        text = f"{facts.version}, {facts.cipher}; "
-        certificate = facts.certificate
-        if certificate is None:
-            text += f"the certificate was not looked at; {self._trust()}"
-        else:
-            text += f"certificate of `{certificate.subject}`, issued by {certificate.issuer}"
-            if certificate.expires is not None:
-                days = int((certificate.expires - time.time()) // DAY)
-                text += f", {days} days left"
-                found["days_left"] = days
-            text += f"; {self._trust()}"
-            found |= {
-                "subject": certificate.subject,
-                "names": certificate.names,
-                "issuer": certificate.issuer,
-            }
-        self._report.facts["tls"] = found
-        self._report.passed(TLS, text)
+        self._report.found(TLS, words.tls(facts, self._tls, time.time()))
         self._report.begin(HTTP)
 
     def _named(self, addresses: Sequence[str]) -> None:
         report, host = self._report, self._url.host
-        if addresses:
-            shown = ", ".join(addresses[:SHOWN])
-            more = f" and {len(addresses) - SHOWN} more" if len(addresses) > SHOWN else ""
-            report.facts["addresses"] = list(addresses)
-            report.passed(NAME, f"`{host}` is {shown}{more}")
-        else:
-            report.passed(NAME, f"`{host}` is an address already", is_timed=False)
+        report.found(NAME, words.name(host, addresses), is_timed=bool(addresses))
         none = f"none applies to `{host}`" if self._names_proxy else "none is set"
-        report.facts["proxy"] = None
-        report.passed(PROXY, none, is_timed=False)
+        report.found(PROXY, Found(none, {"proxy": None}), is_timed=False)
         report.begin(TCP)
-
-    def _trust(self) -> str:
-        if self._tls.insecure:
-            return "anybody is trusted (`--insecure`)"
-        if self._tls.cacert is not None:
-            return f"trusted by this system or `--cacert {self._tls.cacert}`"
-        return "trusted by this system"
 
     def _answered(self, request: Request, head: Head) -> None:
         report = self._report
-        self._sent = {name.lower(): value for name, value in request.headers}
         if head.headers.get(spec.SESSION_ID.lower()) is not None:
             self.has_session = True
         if head.status in REFUSALS:
             self._is_challenged = True
         if is_redirect(head):
-            self._redirected += 1
+            self._redirects += 1
             return
         if report.under_way == PROXY:
             if head.status == 407:  # what the lane makes of it is a failure of the proxy's
@@ -179,47 +134,17 @@ class Arrival:
             report.passed(PROXY, f"`{self.proxy}` takes requests for `{self._url.authority}`")
             report.begin(HTTP)
         if report.under_way == HTTP:
-            self._tell_of_http(head)
+            report.found(HTTP, words.http(head, self._redirects))
             report.begin(CREDENTIAL)
         if report.under_way == CREDENTIAL and head.status not in REFUSALS:
-            self._tell_of_credential(head)
+            found = words.credential(
+                _value_of("authorization", request),
+                self._source,
+                is_accepted=head.status < 400,
+                is_challenged=self._is_challenged,
+            )
+            report.found(CREDENTIAL, found, is_timed=self._is_challenged)
             report.begin(PROTOCOL)
-
-    def _tell_of_http(self, head: Head) -> None:
-        kind, server = quote(head.media_type, 60), quote(head.headers.get("server") or "", 60)
-        self._report.facts["http"] = {
-            "status": head.status,
-            "media_type": kind,
-            "server": server,
-            "redirects": self._redirected,
-        }
-        text = f"status {head.status}, {kind or 'no content type'}"
-        text += f", from `{server}`" if server else ""
-        text += ", after a redirect" if self._redirected else ""
-        self._report.passed(HTTP, text)
-
-    def _tell_of_credential(self, head: Head) -> None:
-        sent, is_challenged = self._credential(), self._is_challenged
-        is_accepted = head.status < 400
-        self._report.facts["credential"] = {"sent": sent, "challenged": is_challenged}
-        if sent is None:
-            text = "none is sent, and none is asked for"
-        else:
-            text = f"{sent}: {'accepted' if is_accepted else 'not refused'}"
-        if is_challenged:
-            text += ", after the server had asked for one"
-        self._report.passed(CREDENTIAL, text, is_timed=is_challenged)
-
-    def _credential(self) -> str | None:
-        """The credential that was sent last, in words."""
-        value = self._sent.get("authorization")
-        if value is None:
-            return None
-        scheme = quote(value.partition(" ")[0], 20) if " " in value else "`Authorization`"
-        kind = {"bearer": "bearer token", "basic": "user and password"}.get(scheme.lower(), scheme)
-        if self._source == SIGN_IN:
-            return f"{kind} of a sign-in ({SIGN_IN})"
-        return f"{kind} of {self._source}" if self._source else kind
 
     # What a failure means
 
@@ -240,6 +165,10 @@ class Arrival:
             case _:
                 place = report.under_way or PROTOCOL
         return place, failure
+
+
+def _value_of(name: str, request: Request) -> str | None:
+    return next((value for key, value in request.headers if key.lower() == name), None)
 
 
 def _is_address(host: str) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from mcp_stdio import log
+from mcp_stdio.diagnose.facts import Found
 from mcp_stdio.errors import ConnectionLost, Refused, RelayError
 
 NOT_MCP = 6
@@ -109,6 +110,11 @@ class Report:
     def passed(self, name: str, found: str, *, is_timed: bool = True) -> None:
         """A stage went well; `is_timed` says that it had something to wait for."""
         self._add(Stage(name, OK, found, self._seconds() if is_timed else None))
+
+    def found(self, name: str, found: Found, *, is_timed: bool = True) -> None:
+        """A stage went well, and this was found."""
+        self.facts |= found.facts
+        self.passed(name, found.text, is_timed=is_timed)
 
     def failed(self, name: str, failure: RelayError, hint: str | None = None) -> None:
         """A stage went wrong; `hint` says more than the failure's own."""

@@ -15,11 +15,12 @@ from typing import Any
 
 import trio
 
-from mcp_stdio import log, spec
+from mcp_stdio import spec
 from mcp_stdio.assembly import Access
 from mcp_stdio.config import Config
-from mcp_stdio.diagnose import likely
+from mcp_stdio.diagnose import facts, likely
 from mcp_stdio.diagnose.arrival import Arrival
+from mcp_stdio.diagnose.facts import Found
 from mcp_stdio.diagnose.peer import Peer, refused
 from mcp_stdio.diagnose.report import (
     FAREWELL,
@@ -34,7 +35,6 @@ from mcp_stdio.errors import CannotBridge, RelayError, quote
 from mcp_stdio.http.client import names_proxy
 from mcp_stdio.http.observer import listen_to_resolver
 from mcp_stdio.http.url import Url
-from mcp_stdio.jsonrpc import Message
 
 LISTS = ("tools", "resources", "prompts")
 """What a server may offer a list of, as its capabilities, its methods and the stages are called."""
@@ -62,7 +62,7 @@ async def walk(config: Config, report: Report, source: str | None = None) -> Non
         report.failed(SETTINGS, failure)
         report.skip_the_rest(arrival.left_out)
         return
-    report.passed(SETTINGS, settings(config, source), is_timed=False)
+    report.passed(SETTINGS, facts.settings(config, source), is_timed=False)
     _load()
     listen_to_resolver(arrival)
     try:
@@ -85,7 +85,7 @@ class _Walk:
         self._arrival = arrival
         self._access = access
         self._is_prepared = trio.Event()
-        self._transport = ""
+        self._transport = facts.OVER_HTTP
 
     async def go(self) -> None:
         report = self._report
@@ -122,51 +122,41 @@ class _Walk:
 
     async def _converse(self, peer: Peer) -> None:
         answer = await peer.open()
-        await self._tell_of_protocol(peer, answer)
-        self._report.begin(INITIALIZE)
-        self._introduce(answer)
-        await peer.tell(spec.INITIALIZED)
-        self._report.passed(INITIALIZE, self._introduction())
-        await self._count(peer)
-        await self._listen(peer)
-
-    async def _tell_of_protocol(self, peer: Peer, answer: Message) -> None:
         if answer.error is not None:
             raise self._unwanted(answer.error)
+        await self._tell_of_protocol(peer)
+        report, result = self._report, answer.result
+        report.begin(INITIALIZE)
+        await peer.tell(spec.INITIALIZED)
+        has_session = self._arrival.has_session
+        report.found(INITIALIZE, facts.introduction(result, has_session=has_session))
+        for name in LISTS:
+            if name in facts.capabilities(result):
+                report.begin(name)
+                report.found(name, facts.count(name, *await peer.count(f"{name}/list")))
+        report.begin(LISTENING)
+        report.found(LISTENING, await self._listen(peer, result))
+
+    async def _tell_of_protocol(self, peer: Peer) -> None:
         way = peer.era.accepted
         assert way is not None
-        eras, known = [], ""
-        is_over_sse = way.name == "HTTP+SSE"
+        eras, is_certain = ["modern"], True
+        if way.name == facts.OVER_SSE:
+            self._transport = facts.OVER_SSE
         if way.verdict is Verdict.LEGACY:
-            eras.append("legacy")
-            if not is_over_sse and self._config.protocol_era == "auto":
+            eras = ["legacy"]
+            if self._transport == facts.OVER_HTTP and self._config.protocol_era == "auto":
                 is_modern = await self._is_modern_as_well(peer)
-                if is_modern:
-                    eras.append("modern")
-                elif is_modern is None:
-                    known = " as far as is known"
-        else:
-            eras.append("modern")
-        self._transport = "HTTP+SSE" if is_over_sse else "Streamable HTTP"
-        self._report.facts["protocol"] = {
-            "eras": eras,
-            "transport": self._transport,
-            "bridged": not way.is_native,
-        }
-        self._report.passed(PROTOCOL, self._protocol(eras, known, is_native=way.is_native))
-
-    def _protocol(self, eras: list[str], known: str, *, is_native: bool) -> str:
-        words = {
-            "legacy": "the server shakes hands (legacy era)",
-            "modern": f"the server is stateless (modern era, {spec.R5})",
-            "legacy modern": f"the server speaks both eras, up to {spec.R5}",
-        }[" ".join(eras)]
-        text = f"{words}{known}, over {self._transport}"
-        if self._config.bridge == "never":
-            return text
-        if not is_native:
-            return f"{text}; clients that shake hands are bridged"
-        return text if len(eras) > 1 else f"{text}; modern clients are bridged"
+                eras += ["modern"] if is_modern else []
+                is_certain = is_modern is not None
+        found = facts.protocol(
+            eras,
+            self._transport,
+            is_native=way.is_native,
+            is_certain=is_certain,
+            may_bridge=self._config.bridge != "never",
+        )
+        self._report.found(PROTOCOL, found)
 
     async def _is_modern_as_well(self, peer: Peer) -> bool | None:
         """Whether a server that shakes hands can do without; None where it does not say."""
@@ -189,79 +179,23 @@ class _Walk:
             )
         return refused(spec.INITIALIZE, error)
 
-    # Initialize and what is offered
-
-    def _introduce(self, answer: Message) -> None:
-        result = answer.result
-        server = result.get("serverInfo")
-        server = server if isinstance(server, dict) else {}
-        capabilities = result.get("capabilities")
-        known = capabilities if isinstance(capabilities, dict) else {}
-        self._listens_to = [
-            name
-            for name, offered in known.items()
-            if isinstance(offered, dict)
-            and (offered.get("listChanged") or offered.get("subscribe"))
-        ]
-        self._report.facts |= {
-            "server": {key: quote(str(server.get(key, ""))) for key in ("name", "version")},
-            "protocol_version": quote(str(result.get("protocolVersion"))),
-            "capabilities": sorted(map(quote, known)),
-            "session": self._arrival.has_session,
-        }
-
-    def _introduction(self) -> str:
-        facts = self._report.facts
-        server = facts["server"]
-        name = " ".join(filter(None, (server["name"], server["version"])))
-        offers = ", ".join(facts["capabilities"]) or "nothing"
-        session = "with a session" if facts["session"] else "without session"
-        return (
-            f"{name or 'a server without name'}, MCP {facts['protocol_version']}, {session}, "
-            f"offers {offers}"
-        )
-
-    async def _count(self, peer: Peer) -> None:
-        report = self._report
-        for name in LISTS:
-            if name not in report.facts["capabilities"]:
-                continue
-            report.begin(name)
-            count, pages = await peer.count(f"{name}/list")
-            report.facts[name] = count
-            text = f"{count} {name.removesuffix('s') if count == 1 else name}"
-            report.passed(name, f"{text} on {pages} pages" if pages > 1 else text)
-
-    async def _listen(self, peer: Peer) -> None:
-        """Tell whether the server can speak by itself. What the relay itself does is looked at."""
-        report, listening = self._report, self._arrival.listening
-        report.begin(LISTENING)
-        way = peer.era.accepted
-        if way is not None and not way.is_native and not self._listens_to:
-            text = "not needed: the server announces no changes"
-        else:
+    async def _listen(self, peer: Peer, result: Mapping[str, Any]) -> Found:
+        """Whether the server can speak by itself. The relay's own stream is looked at."""
+        listening, way = self._arrival.listening, peer.era.accepted
+        assert way is not None
+        if self._transport == facts.OVER_SSE:
+            return Found("the event stream brings everything", {"listening": True})
+        if way.is_native or facts.tells_changes(result):
             with trio.move_on_after(LISTEN_TIME):
                 await listening.is_decided.wait()
-            text = self._listening()
-        report.passed(LISTENING, text)
-
-    def _listening(self) -> str:
-        listening = self._arrival.listening
-        head = listening.head
-        is_open = False
-        if not listening.is_asked.is_set():
-            text = "not tried"
-        elif head is not None:
-            is_open = head.status == 200 and head.media_type == spec.EVENT_STREAM
-            text = "open: the server can speak by itself"
-            if not is_open:
-                text = f"not offered (status {head.status})"
-        elif listening.failure is not None:
-            text = f"not open: {listening.failure}"
-        else:
+            if listening.head is not None:
+                return facts.listening(listening.head)
             text = f"not begun within {LISTEN_TIME:g} s; it may begin when there is news"
-        self._report.facts["listening"] = is_open
-        return text
+            if listening.failure is not None:
+                text = f"not open: {listening.failure}"
+        else:
+            text = "not needed: the server announces no changes"
+        return Found(text, {"listening": False})
 
     async def _say_goodbye(self, peer: Peer) -> None:
         report = self._report
@@ -270,36 +204,10 @@ class _Walk:
             await peer.leave()
         if waiting.cancelled_caught:
             text = f"the server did not end the session within {GOODBYE:g} s"
-        elif self._transport == "HTTP+SSE":
+        elif self._transport == facts.OVER_SSE:
             text = "the event stream is closed"
         elif self._arrival.has_session:
             text = "the session is over"
         else:
             text = "there is no session to end"
         report.passed(FAREWELL, text, is_timed=self._arrival.has_session)
-
-
-def settings(config: Config, source: str | None) -> str:
-    """What of the settings matters here, in words; no value of a header is shown."""
-    parts = [f"credential of {source}" if source else "no credential"]
-    names = [f"`{name}`" for name, _ in config.headers if name.lower() != "authorization"]
-    if names:
-        parts.append(f"headers {', '.join(names)}")
-    parts += [f"`{one.option}`" for one in config.sources if f"`{one.option}`" != source]
-    tls = config.tls
-    if tls.cacert is not None:
-        parts.append(f"`--cacert {tls.cacert}`")
-    if tls.cert is not None:
-        parts.append(f"`--cert {tls.cert}`")
-    if tls.insecure:
-        parts.append("`--insecure`")
-    for option, value, default in (
-        ("--transport", config.transport, "auto"),
-        ("--protocol-era", config.protocol_era, "auto"),
-        ("--bridge", config.bridge, "auto"),
-    ):
-        if value != default:
-            parts.append(f"`{option} {value}`")
-    silence = "any silence" if config.timeout_read is None else f"{config.timeout_read:g} s"
-    parts.append(f"time-outs {config.timeout_connect:g} s to connect and {silence} for an answer")
-    return log.redact("; ".join(parts))
