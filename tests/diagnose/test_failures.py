@@ -107,6 +107,7 @@ async def test_a_proxy_that_does_not_allow_the_host(nursery: trio.Nursery) -> No
         f"{not_reached('TLS', 'HTTP', 'credential')}"
         "failed at `proxy`, exit code 3\n"
     )
+    assert len(proxy.asked) == 1, "somebody is waiting to hear why, so it is not tried again"
     nursery.cancel_scope.cancel()
 
 
@@ -285,6 +286,27 @@ async def test_a_credential_that_cannot_be_had(nursery: trio.Nursery, tmp_path: 
     assert seen.body.startswith(
         f"{ARRIVED}FAILED  credential  `--bearer-token-file` gives no token\n"
     ), seen.text
+
+
+async def test_even_a_connection_that_takes_longer(
+    nursery: trio.Nursery, server_context: ssl.SSLContext, tmp_path: Path
+) -> None:
+    async def greet(stream: trio.SocketStream) -> None:
+        async with stream:
+            await trio.sleep(1.0)
+            secure = trio.SSLStream(stream, server_context, server_side=True)
+            await secure.do_handshake()
+            await stream.receive_some()
+
+    listeners = await nursery.start(trio.serve_tcp, greet, 0)
+    port = listeners[0].socket.getsockname()[1]
+    token = tmp_path / "token"
+    token.write_text("two words")
+    url = f"https://127.0.0.1:{port}/mcp"
+    seen = await examined(url, "--insecure", "--bearer-token-file", str(token))
+    assert seen.code == 5
+    assert list(seen.stages) == ["settings", "name", "proxy", "TCP", "TLS", "credential"], seen.text
+    nursery.cancel_scope.cancel()
 
 
 async def test_a_wrong_path_and_the_right_one(nursery: trio.Nursery) -> None:

@@ -99,4 +99,4 @@ def test_an_interrupt_between_two_stages(report: Report) -> None:
     report.passed("settings", "", is_timed=False)
     report.interrupted()
     assert report.exit_code == 130
-    assert summary(report) == "failed, exit code 130"
+    assert summary(report) == "interrupted, exit code 130"

@@ -293,6 +293,54 @@ async def test_a_server_that_offers_nothing_is_fine(nursery: trio.Nursery) -> No
     assert "DELETE" not in methods
 
 
+async def test_a_failure_half_way_ends_the_session(nursery: trio.Nursery) -> None:
+    ended = trio.Event()
+
+    async def script(peer: RawPeer) -> None:
+        while (request := await peer.request()) is not None:
+            message = json.loads(request.body) if request.body else {}
+            if request.method == "DELETE":
+                assert request.get_all("mcp-session-id") == ["s-1"]
+                ended.set()
+                await peer.send(http("204 Gone"))
+            elif message.get("method") == "initialize":
+                result = {
+                    "protocolVersion": "2025-06-18",
+                    "capabilities": {"tools": {}, "prompts": {}},
+                    "serverInfo": {"name": "half"},
+                }
+                answer: dict[str, Any] = {"jsonrpc": "2.0", "id": message["id"], "result": result}
+                await peer.send(http("200 OK", json.dumps(answer), JSON, "Mcp-Session-Id: s-1"))
+            elif message.get("method") == "tools/list":
+                error = {"code": -32603, "message": "no such table: tools"}
+                answer = {"jsonrpc": "2.0", "id": message["id"], "error": error}
+                await peer.send(http("200 OK", json.dumps(answer), JSON))
+            else:
+                await peer.send(http("400 No" if "id" in message else "202 Accepted"))
+
+    seen = await examined((await nursery.start(serve, script)).url())
+    assert seen.code == 7
+    assert "".join(seen.body.splitlines(keepends=True)[7:]) == (
+        "FAILED  tools       `tools/list` was answered with error -32603: no such table: tools\n"
+        "        hint        the server's own log may tell more\n"
+        "-       skipped     resources, prompts, listening, farewell\n"
+        "failed at `tools`, exit code 7\n"
+    )
+    assert ended.is_set()
+
+
+async def test_a_redirect_that_is_followed(nursery: trio.Nursery) -> None:
+    async def script(peer: RawPeer) -> None:
+        while (request := await peer.request()) is not None:
+            if request.target == "/old":
+                await peer.send(http("307 Moved", "", "Location: /new"))
+            else:
+                await peer.send(http("410 Gone", "no"))
+
+    seen = await examined((await nursery.start(serve, script)).url("/old"))
+    assert seen.told("HTTP") == "ok: status 410, no content type, after a redirect"
+
+
 @pytest.mark.parametrize("options", [[], ["--no-merge-pages"]])
 async def test_all_pages_of_a_list_are_counted(nursery: trio.Nursery, options: list[str]) -> None:
     async def script(peer: RawPeer) -> None:
@@ -378,6 +426,19 @@ async def test_notes_go_into_the_object(nursery: trio.Nursery) -> None:
     assert note == "`MCP_BEARER_TOKEN` is not used, because of `--bearer-token`"
     seen = await examined(url, "--bearer-token", "t0k3n-2", env=env)
     assert f"mcp-stdio: warning: {note}\n" in seen.done.stderr
+    nursery.cancel_scope.cancel()
+
+
+async def test_warnings_are_for_a_person(nursery: trio.Nursery, tmp_path: Path) -> None:
+    file = tmp_path / "headers"
+    file.write_text("X-Tenant: one")
+    options = ["-H", "X-Tenant: two", "--header-file", str(file)]
+    url = await nursery.start(Server().serve)
+    seen = await examined(url, *options)
+    assert seen.code == 0
+    assert "warning: `X-Tenant` is what `--header-file` gives" in seen.text
+    seen = await examined(url, "--json", *options)
+    assert (seen.code, seen.done.stderr) == (0, "")
     nursery.cancel_scope.cancel()
 
 

@@ -44,8 +44,8 @@ class Notes:
     def tunnelled(self) -> None:
         self.told.append("tunnelled")
 
-    def secured(self, facts: Secured) -> None:
-        self.facts.append(facts)
+    def secured(self, secured: Secured) -> None:
+        self.facts.append(secured)
         self.told.append("secured")
 
     def around(self, lane: Lane) -> Lane:

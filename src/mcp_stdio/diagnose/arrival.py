@@ -13,7 +13,7 @@ from ipaddress import ip_address
 
 from mcp_stdio import spec
 from mcp_stdio.config import Tls
-from mcp_stdio.diagnose import facts as words
+from mcp_stdio.diagnose import facts
 from mcp_stdio.diagnose.facts import Found
 from mcp_stdio.diagnose.observed import Listening, Observed, Unreached
 from mcp_stdio.diagnose.report import CREDENTIAL, HTTP, NAME, PROTOCOL, PROXY, TCP, TLS, Report
@@ -105,16 +105,16 @@ class Arrival:
             self._report.passed(PROXY, text)
             self._report.begin(TLS if self._url.scheme == "https" else HTTP)
 
-    def secured(self, facts: Secured) -> None:
+    def secured(self, secured: Secured) -> None:
         """See `Observer.secured`."""
         if self._report.has_told(TLS) or self._report.has_told(HTTP):
             return
-        self._report.found(TLS, words.tls(facts, self._tls, time.time()))
+        self._report.found(TLS, facts.tls(secured, self._tls, time.time()))
         self._report.begin(HTTP)
 
     def _named(self, addresses: Sequence[str]) -> None:
         report, host = self._report, self._url.host
-        report.found(NAME, words.name(host, addresses), is_timed=bool(addresses))
+        report.found(NAME, facts.name(host, addresses), is_timed=bool(addresses))
         none = f"none applies to `{host}`" if self._names_proxy else "none is set"
         report.found(PROXY, Found(none, {"proxy": None}), is_timed=False)
         report.begin(TCP)
@@ -129,15 +129,13 @@ class Arrival:
             self._redirects += 1
             return
         if report.under_way == PROXY:
-            if head.status == 407:  # what the lane makes of it is a failure of the proxy's
-                return
             report.passed(PROXY, f"`{self.proxy}` takes requests for `{self._url.authority}`")
             report.begin(HTTP)
         if report.under_way == HTTP:
-            report.found(HTTP, words.http(head, self._redirects))
+            report.found(HTTP, facts.http(head, self._redirects))
             report.begin(CREDENTIAL)
         if report.under_way == CREDENTIAL and head.status not in REFUSALS:
-            found = words.credential(
+            found = facts.credential(
                 _value_of("authorization", request),
                 self._source,
                 is_accepted=head.status < 400,
@@ -154,9 +152,9 @@ class Arrival:
             failure = failure.failure
         report = self._report
         match failure:
-            case ProxyFailure():
+            case ProxyFailure() if not report.has_told(PROXY):
                 place = PROXY
-            case TlsFailure():
+            case TlsFailure() if not report.has_told(TLS):
                 place = TLS
             case AuthorizationFailed() if not report.has_told(CREDENTIAL):
                 place = CREDENTIAL

@@ -18,7 +18,7 @@ from typing import TextIO
 import trio
 
 from mcp_stdio import log
-from mcp_stdio.diagnose.report import FAILED, OK, SKIPPED, STOPPED, Report, Stage
+from mcp_stdio.diagnose.report import FAILED, INTERRUPTED, OK, SKIPPED, STOPPED, Report, Stage
 from mcp_stdio.terminal import LiveLine, has_colour, is_live
 
 TICK = 0.1
@@ -169,7 +169,7 @@ def summary(report: Report) -> str:
         return f"the server can be used: everything went well, in {seconds}"
     last = next((each for each in report.stages if each.status in (FAILED, STOPPED)), None)
     where = "" if last is None else f" at `{_title(last.name)}`"
-    word = "interrupted" if last is not None and last.status == STOPPED else "failed"
+    word = "interrupted" if report.exit_code == INTERRUPTED else "failed"
     return f"{word}{where}, exit code {report.exit_code}"
 
 

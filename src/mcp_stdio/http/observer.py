@@ -56,7 +56,7 @@ class Observer(Protocol):
         """The proxy has made the connection to the server."""
         ...
 
-    def secured(self, facts: Secured) -> None:
+    def secured(self, secured: Secured) -> None:
         """The TLS handshake with the server is over."""
         ...
 
