@@ -159,6 +159,13 @@ async def test_the_settings_count(dual_server: Peer, options: list[str], told: s
     assert seen.told("tools") == "ok: 14 tools"
 
 
+async def test_tools_that_the_client_is_not_to_see_are_not_counted(dual_server: Peer) -> None:
+    seen = await examined(dual_server.url, "--allow-tool", "e*", "--deny-tool", "elicit*")
+    assert seen.code == 0
+    assert "; `--allow-tool e*`; `--deny-tool elicit*`; " in seen.told("settings")
+    assert seen.told("tools") == "ok: 1 tool"
+
+
 async def test_http_sse_where_its_transport_is_named(sdk_server_sse: Peer) -> None:
     seen = await examined(sdk_server_sse.url, "--transport", "sse", "--bridge", "never")
     assert seen.code == 0

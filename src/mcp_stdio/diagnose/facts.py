@@ -56,6 +56,8 @@ def settings(config: Config, source: str | None) -> str:
     ):
         if value != "auto":
             parts.append(f"`{option} {value}`")
+    for option, globs in ("--allow-tool", config.allow_tools), ("--deny-tool", config.deny_tools):
+        parts += [f"`{option} {glob}`" for glob in globs]
     silence = "any time" if config.timeout_read is None else f"{config.timeout_read:g} s"
     parts.append(f"time-outs {config.timeout_connect:g} s to connect and {silence} for an answer")
     return "; ".join(parts)
