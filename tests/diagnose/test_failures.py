@@ -40,6 +40,19 @@ async def free_port() -> int:
 # The way there
 
 
+async def test_a_file_that_cannot_be_used(tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    file.write_text("junk")
+    seen = await examined("https://127.0.0.1:9/mcp", "--cacert", str(file))
+    assert seen.code == 2
+    assert "".join(seen.text.splitlines(keepends=True)[1:]) == (
+        f"FAILED  settings    `--cacert {file}` holds no certificate in PEM format\n"
+        "        hint        it should contain `-----BEGIN CERTIFICATE-----`\n"
+        f"{not_reached('name', 'proxy', 'TCP', 'TLS', 'HTTP', 'credential')}"
+        "failed at `settings`, exit code 2\n"
+    )
+
+
 async def test_a_name_that_does_not_exist() -> None:
     seen = await examined("http://no-such-host.invalid/mcp")
     assert seen.code == 3

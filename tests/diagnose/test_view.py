@@ -10,8 +10,8 @@ import pytest
 from mcp_stdio import log
 from mcp_stdio.diagnose.report import Stage
 from mcp_stdio.diagnose.view import Lines
-from tests.diagnose.screen import Screen
 from tests.diagnose.test_report import Clock
+from tests.terminal import Screen
 
 
 class Terminal(TextIOWrapper):
@@ -28,9 +28,7 @@ class Terminal(TextIOWrapper):
         return self._written.getvalue().decode(self.encoding)
 
     def screen(self) -> Screen:
-        screen = Screen(80)
-        screen.write(self.getvalue())
-        return screen
+        return Screen(self.getvalue())
 
 
 def told(lines: Lines) -> None:
