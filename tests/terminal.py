@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
+from codecs import getincrementaldecoder
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -13,33 +15,73 @@ import pytest
 
 from tests.cli.command import LIMIT, environment
 
+COLUMNS, ROWS = 80, 40
+
+_COLOUR = re.compile(r"\x1b\[([0-9;]*)m")
+
+
+class Screen:
+    """Rows of text, with the cursor in the last one; what does not fit wraps.
+
+    Knows what the program uses. Any other control character has no business there, and fails.
+    """
+
+    def __init__(self, written: str = "") -> None:
+        self._rows = [""]
+        self.column = 0
+        self.colours: list[str] = []
+        self.shown: list[str] = []  # what the last row was, each time that something was written
+        self.write(written)
+
+    @property
+    def rows(self) -> list[str]:
+        return [row.rstrip() for row in self._rows]
+
+    def write(self, text: str) -> None:
+        at = 0
+        while at < len(text):
+            if colour := _COLOUR.match(text, at):
+                self.colours.append(colour[1])
+                at = colour.end()
+            else:
+                self._take(text[at])
+                at += 1
+        self.shown.append(self.rows[-1])
+
+    def _take(self, character: str) -> None:
+        match character:
+            case "\r":
+                self.column = 0
+            case "\b":
+                self.column -= 1
+            case "\n":
+                self._rows.append("")
+                self.column = 0
+            case _:
+                assert character.isprintable(), repr(character)
+                if self.column == COLUMNS:
+                    self._rows.append("")
+                    self.column = 0
+                row = self._rows[-1].ljust(self.column)
+                self._rows[-1] = row[: self.column] + character + row[self.column + 1 :]
+                self.column += 1
+
 
 def screen(written: str) -> tuple[list[str], int]:
     """The rows that a terminal shows of what was written, and the cursor's column."""
-    rows, column = [""], 0
-    for character in written:
-        match character:
-            case "\r":
-                column = 0
-            case "\b":
-                column -= 1
-            case "\n":
-                rows.append("")
-                column = 0
-            case _:
-                row = rows[-1].ljust(column)
-                rows[-1] = row[:column] + character + row[column + 1 :]
-                column += 1
-    return [row.rstrip() for row in rows], column
+    seen = Screen(written)
+    return seen.rows, seen.column
 
 
 class Typed:
-    """A command at a terminal of its own; `rows` is what that shows."""
+    """A command at a terminal of its own, and the screen of that."""
 
     def __init__(self, process: subprocess.Popen[bytes], terminal: int) -> None:
         self.process = process
         self._terminal = terminal
         self._written = b""
+        self._decoder = getincrementaldecoder("utf-8")("replace")
+        self.screen = Screen()
 
     @property
     def written(self) -> str:
@@ -48,7 +90,7 @@ class Typed:
 
     @property
     def rows(self) -> list[str]:
-        return screen(self.written)[0]
+        return self.screen.rows
 
     def type(self, text: str) -> None:
         os.write(self._terminal, text.encode())
@@ -73,6 +115,7 @@ class Typed:
         except OSError:  # how Linux says that nobody has the other end any more
             return False
         self._written += data
+        self.screen.write(self._decoder.decode(data).replace("\r\n", "\n"))
         return bool(data)
 
 
@@ -82,9 +125,11 @@ def typed(*arguments: str, env: Mapping[str, str] | None = None) -> Iterator[Typ
     if sys.platform == "win32":
         pytest.skip("needs a pseudo-terminal")
     import fcntl
+    import struct
     import termios
 
     ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
     with subprocess.Popen(
         [sys.executable, "-m", "mcp_stdio", *arguments],
         stdin=theirs,

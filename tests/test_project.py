@@ -120,7 +120,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "upstream",
     },
     "serving": {"assembly", "config", "http", "log", "relay", "stdio", "upstream"},
-    "diagnose": {*CORE, "assembly", "http", "log", "shaping", "terminal", "upstream"},
+    "diagnose": {*CORE, "assembly", "era", "http", "log", "terminal", "upstream"},
     "sign_in": {
         "assembly",
         "config",
@@ -297,7 +297,7 @@ def test_the_relay_loads_only_what_every_run_needs() -> None:
     loaded = loaded_by("import mcp_stdio.serving, mcp_stdio.http.direct")
     assert "trio" in loaded
     others = {"bridge", "credentials", "demo", "diagnose", "oauth", "sign_in", "stand_in"}
-    others |= {"clients", "filtering", "http.traced", "scanner"}
+    others |= {"clients", "filtering", "http.observer", "http.traced", "scanner"}
     others |= {"upstream.http_sse", "upstream.session", "upstream.stateless"}
     assert loaded.isdisjoint({"httpx", "h11", "certifi", *(f"mcp_stdio.{name}" for name in others)})
 

@@ -43,6 +43,7 @@ from mcp_stdio.upstream.exchange import Messenger
 from mcp_stdio.upstream.on_demand import OnDemand
 
 if TYPE_CHECKING:
+    from mcp_stdio.http.observer import Observer
     from mcp_stdio.oauth.bearer import Bearer
     from mcp_stdio.oauth.fetch import Fetcher
     from mcp_stdio.stand_in import SignIn
@@ -67,10 +68,10 @@ class Access:
     """The way to the server: `client` reaches it, with the credential that the settings ask for.
 
     Connects to nothing yet. Raises UsageFailure, as `open_client` does, and StoreFailure where
-    there is no place to keep a sign-in.
+    there is no place to keep a sign-in. `observer` is told of the connections.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, observer: Observer | None = None) -> None:
         authorizer = given(config)
         self.bearer: Bearer | None = None
         self._fetcher: Fetcher | None = None
@@ -88,7 +89,7 @@ class Access:
                 oauth = oauth._replace(start_wait=patience)
             authorizer = self.bearer = Bearer(oauth, entry, authorizer, self._fetcher.fetch)
             self.bearer.recall()
-        self.client = open_client(config, authorizer=authorizer)
+        self.client = open_client(config, authorizer=authorizer, observer=observer)
 
     def attend(self, nursery: trio.Nursery, grace: Callable[[], float] | None = None) -> None:
         """Run in `nursery` what signing in takes.
@@ -118,17 +119,19 @@ def assemble(
     With `sign_in`, which tells when somebody has, a client is kept company until then.
     """
     parts = _Parts(config, client, nursery)
-    upstream: Upstream = parts.era(emit)
-    if config.merge_pages:
-        upstream = MergedPages(upstream, parts.ids, limit=config.max_message_size)
-    if config.allow_tools or config.deny_tools:
-        from mcp_stdio.filtering import FilteredTools, Rules
-
-        # Above the bridges and the merging: what they make passes here as well.
-        upstream = FilteredTools(upstream, Rules(config.allow_tools, config.deny_tools))
+    upstream = parts.shaped(parts.era(emit))
     if sign_in is not None:
         upstream = parts.stand_in(upstream, emit, sign_in)
     return upstream
+
+
+def assemble_for_a_test(
+    config: Config, client: Lane, nursery: trio.Nursery, emit: Emit
+) -> tuple[Upstream, Era]:
+    """The same, for whoever wants to know as well which way to the server is taken."""
+    parts = _Parts(config, client, nursery)
+    era = parts.era(emit)
+    return parts.shaped(era), era
 
 
 class _Parts:
@@ -171,6 +174,18 @@ class _Parts:
             bridges_probes=config.bridge == "always",
         )
         return Era(self._handshaking(candidates, emit), probing)
+
+    def shaped(self, upstream: Upstream) -> Upstream:
+        """With what the client gets in another form."""
+        config = self._config
+        if config.merge_pages:
+            upstream = MergedPages(upstream, self.ids, limit=config.max_message_size)
+        if config.allow_tools or config.deny_tools:
+            from mcp_stdio.filtering import FilteredTools, Rules
+
+            # Above the bridges and the merging: what they make passes here as well.
+            upstream = FilteredTools(upstream, Rules(config.allow_tools, config.deny_tools))
+        return upstream
 
     def stand_in(self, upstream: Upstream, emit: Emit, sign_in: SignIn) -> Upstream:
         """What answers while nobody has signed in."""

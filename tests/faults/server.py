@@ -334,6 +334,8 @@ async def _behave(visit: Visit) -> None:
             await visit.answer({})
         case "tools/list":
             await visit.answer({"tools": []})
+        case "resources/list":
+            await visit.answer({"resources": []})
         case "GET":
             await visit.send(http(405))
         case "DELETE":

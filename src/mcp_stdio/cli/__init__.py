@@ -59,8 +59,9 @@ def _run(argv: Sequence[str]) -> int:
     for secret in todo.secrets:
         log.protect(secret)
     log.setup(todo.verbosity, todo.log_file)
-    for note in todo.notes:
-        logger.warning(note)
+    if not (isinstance(todo.task, Check) and todo.task.as_json):  # that one has them in its object
+        for note in todo.notes:
+            logger.warning(note)
     match todo.task:
         case Relay(config):
             # Nothing is under way yet: until the relay listens to signals itself, leaving is all
@@ -76,11 +77,11 @@ def _run(argv: Sequence[str]) -> int:
 
             trio.run(serving.serve, config)
             return NORMAL_END
-        case Check(config, as_json):
+        case Check(config, as_json, source):
             with _loading():
                 from mcp_stdio import diagnose
 
-            return diagnose.run(config, as_json=as_json)
+            return diagnose.run(config, as_json=as_json, source=source, notes=todo.notes)
         case Login(config):
             with _loading():
                 from mcp_stdio import sign_in

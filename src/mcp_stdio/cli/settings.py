@@ -27,10 +27,11 @@ class Relay(NamedTuple):
 
 
 class Check(NamedTuple):
-    """Test the connection, stage by stage."""
+    """Test the connection, stage by stage; `source` says where the credential comes from."""
 
     config: Config
     as_json: bool = False
+    source: str | None = None
 
 
 class Login(NamedTuple):
@@ -146,7 +147,7 @@ def order(arguments: Arguments, environ: Mapping[str, str]) -> Order:
         notes += tuple(client_block.notes(given, environ))
         return Order(shown, verbosity, None, notes, access.secrets)
     return Order(
-        _task(command, config, as_json=arguments.json),
+        _task(command, config, access.credential, as_json=arguments.json),
         verbosity,
         arguments.log_file,
         notes,
@@ -154,10 +155,10 @@ def order(arguments: Arguments, environ: Mapping[str, str]) -> Order:
     )
 
 
-def _task(command: str, config: Config, *, as_json: bool) -> Task:
+def _task(command: str, config: Config, source: str | None, *, as_json: bool) -> Task:
     match command:
         case "test":
-            return Check(config, as_json)
+            return Check(config, as_json, source)
         case "login":
             return Login(config)
         case "logout":

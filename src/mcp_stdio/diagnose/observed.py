@@ -1,18 +1,20 @@
-"""A lane to look over the relay's shoulder: what was sent when, and what came back with it.
+"""A lane to look over the relay's shoulder: what was sent, and what came back with it.
 
-Wraps the lane the relay would use and changes one thing: what cannot be reached is not tried again,
-since somebody is waiting to hear why. Knows no stages.
+Wraps the lane below the client, so that what the client deals with by itself, such as a challenge
+or a redirect, is seen as well. Changes one thing: what cannot be reached is not tried again, since
+somebody is waiting to hear why. Knows no stages.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 import trio
 
 from mcp_stdio import spec
-from mcp_stdio.errors import BadAnswer, ConnectionLost, RelayError, TimedOut, Unreachable
+from mcp_stdio.errors import RelayError, Unreachable
 from mcp_stdio.http import Exchange, Head, Lane, Request
 from mcp_stdio.http.url import Url
 
@@ -25,20 +27,40 @@ class Unreached(RelayError):
         self.failure = failure
 
 
-class Observed(Lane):
-    """A lane that notes what passes.
+class Answered(Protocol):
+    """Is told each answer, as the server gave it."""
 
-    `on_sent` is called once, when the first request has left; a lane that is proxied tells that no
-    sooner than its answer.
+    def __call__(self, request: Request, head: Head, /) -> None:
+        """`request` has all the headers that it was sent with."""
+        ...
+
+
+class Listening:
+    """What has become of the stream on which a server speaks by itself, once it was asked for.
+
+    `head` is the answer, `failure` why there is none.
     """
 
-    def __init__(self, lane: Lane, *, is_proxied: bool, on_sent: Callable[[], None]) -> None:
+    def __init__(self) -> None:
+        self.is_asked = trio.Event()
+        self.is_decided = trio.Event()
+        self.head: Head | None = None
+        self.failure: RelayError | None = None
+
+    def decide(self, head: Head | None, failure: RelayError | None) -> None:
+        """The first answer counts."""
+        if not self.is_decided.is_set():
+            self.head, self.failure = head, failure
+            self.is_decided.set()
+
+
+class Observed(Lane):
+    """A lane that tells `answered` of each answer, and `listening` what it is about."""
+
+    def __init__(self, lane: Lane, answered: Answered, listening: Listening) -> None:
         self._lane = lane
-        self._is_proxied = is_proxied
-        self._on_sent = on_sent
-        self.has_sent = False
-        self.sent_at = trio.current_time()
-        self.has_session = False
+        self.answered = answered
+        self.listening = listening
 
     def is_ready(self, request: Request) -> bool:
         """As the lane says."""
@@ -46,11 +68,12 @@ class Observed(Lane):
 
     async def send(self, request: Request) -> Exchange:
         """Send the request. Raises Unreached in place of Unreachable."""
-        with self.looking():
+        listening = self.listening if _listens(request) else None
+        if listening is not None:
+            listening.is_asked.set()
+        with _noting(listening):
             exchange = await self._lane.send(request)
-        if not self._is_proxied:
-            self.note_sent()
-        return _ObservedExchange(exchange, self)
+        return _ObservedExchange(exchange, self, request, listening)
 
     async def prepare(self, url: Url) -> None:
         """Have a connection ready."""
@@ -64,41 +87,26 @@ class Observed(Lane):
         """Close what is left open."""
         await self._lane.aclose()
 
-    @contextmanager
-    def looking(self) -> Iterator[None]:
-        """Tell failures before a request has left from those after it."""
-        try:
-            yield
-        except Unreachable as exc:
-            raise Unreached(exc) from exc
-        except (BadAnswer, ConnectionLost, TimedOut):
-            self.note_sent()
-            raise
-
-    def note_sent(self) -> None:
-        """The first request has left."""
-        if not self.has_sent:
-            self.has_sent = True
-            if not self._is_proxied:
-                self.sent_at = trio.current_time()
-            self._on_sent()
-
 
 class _ObservedExchange(Exchange):
-    def __init__(self, exchange: Exchange, observed: Observed) -> None:
+    def __init__(
+        self, exchange: Exchange, observed: Observed, request: Request, listening: Listening | None
+    ) -> None:
         self._exchange = exchange
         self._observed = observed
+        self._request = request
+        self._listening = listening
 
     @property
     def was_sent(self) -> bool:
         return self._exchange.was_sent
 
     async def head(self) -> Head:
-        with self._observed.looking():
+        with _noting(self._listening):
             head = await self._exchange.head()
-        self._observed.note_sent()
-        if head.headers.get(spec.SESSION_ID.lower()) is not None:
-            self._observed.has_session = True
+        if self._listening is not None:
+            self._listening.decide(head, None)
+        self._observed.answered(self._request, head)
         return head
 
     async def receive_some(self) -> bytes:
@@ -106,3 +114,20 @@ class _ObservedExchange(Exchange):
 
     async def aclose(self) -> None:
         await self._exchange.aclose()
+
+
+@contextmanager
+def _noting(listening: Listening | None) -> Iterator[None]:
+    try:
+        yield
+    except RelayError as exc:
+        if listening is not None:
+            listening.decide(None, exc)
+        if isinstance(exc, Unreachable):
+            raise Unreached(exc) from exc
+        raise
+
+
+def _listens(request: Request) -> bool:
+    """Whether a request asks for the stream: a GET, or `subscriptions/listen`."""
+    return request.method == "GET" or (spec.METHOD, spec.LISTEN) in request.headers

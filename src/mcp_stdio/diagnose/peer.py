@@ -10,29 +10,72 @@ from typing import Any
 
 import trio
 
-from mcp_stdio import jsonrpc, spec
-from mcp_stdio.assembly import assemble
+from mcp_stdio import __version__, jsonrpc, spec
+from mcp_stdio.assembly import assemble_for_a_test
 from mcp_stdio.config import Config
 from mcp_stdio.diagnose.report import ServerError
 from mcp_stdio.errors import BadAnswer, quote
 from mcp_stdio.http import Lane
 from mcp_stdio.jsonrpc import Message
-from mcp_stdio.upstream import Upstream, own_call
+from mcp_stdio.upstream import own_call
 from mcp_stdio.upstream.refusal import HttpRefusal
 
 Facts = Mapping[str, Any]
 
+ABOUT = {"name": "mcp-stdio", "version": __version__}
+
+MAX_PAGES = 1000
+"""Pages of a list that are read; a server may be wrong about which is the last."""
+
 
 class Peer:
-    """A client's part of the conversation, spoken to the relay's own upstream."""
+    """A client's part of the conversation; `era` knows the way that it takes."""
 
     def __init__(self, config: Config, client: Lane, nursery: trio.Nursery) -> None:
         self._nursery = nursery
         self._ids = jsonrpc.mint_ids()
-        self._upstream: Upstream = assemble(config, client, nursery, self._overhear)
+        self._upstream, self.era = assemble_for_a_test(config, client, nursery, self._overhear)
+
+    async def open(self) -> Message:
+        """Offer to shake hands, and return the server's response. Raises RelayError."""
+        params = {"protocolVersion": spec.R4, "capabilities": {}, "clientInfo": ABOUT}
+        return await self.answer(spec.INITIALIZE, params)
+
+    async def discover(self) -> Message:
+        """Ask as a client of the stateless era does. Raises RelayError."""
+        meta = {
+            spec.META_VERSION: spec.R5,
+            spec.META_CLIENT_INFO: ABOUT,
+            spec.META_CLIENT_CAPABILITIES: {},
+        }
+        return await self.answer(spec.DISCOVER, {"_meta": meta})
+
+    async def count(self, method: str) -> tuple[int, int]:
+        """How many items a list has, and on how many pages they came here. Raises RelayError."""
+        items, pages = 0, 0
+        cursor: object = None
+        while pages < MAX_PAGES:
+            params = {} if cursor is None else {"cursor": cursor}
+            result = await self.ask(method, params)
+            listed = result.get(spec.LISTS[method])
+            if not isinstance(listed, list):
+                name = spec.LISTS[method]
+                raise BadAnswer(f"the server's answer to `{method}` holds no list of {name}")
+            items, pages = items + len(listed), pages + 1
+            cursor = result.get("nextCursor")
+            if not isinstance(cursor, str):
+                return items, pages
+        raise BadAnswer(f"`{method}` has more than {MAX_PAGES} pages")
 
     async def ask(self, method: str, params: Facts | None = None) -> Facts:
         """Send a request and wait for its result. Raises RelayError."""
+        response = await self.answer(method, params)
+        if response.error is not None:
+            raise refused(method, response.error)
+        return response.result
+
+    async def answer(self, method: str, params: Facts | None = None) -> Message:
+        """Send a request and wait for its response. Raises RelayError."""
         answers: list[Message] = []
 
         async def emit(message: Message) -> None:
@@ -50,14 +93,7 @@ class Peer:
             answers.append(refusal.answer)
         if not answers:
             raise BadAnswer(f"`{method}` was not answered")
-        error = answers[0].error
-        if error is not None:
-            text = f"`{method}` was answered with error {error.get('code')}"
-            raise ServerError(
-                f"{text}: {quote(str(error.get('message', '')))}",
-                hint="the server's own log may tell more",
-            )
-        return answers[0].result
+        return answers[0]
 
     async def tell(self, method: str) -> None:
         """Send a notification."""
@@ -76,3 +112,12 @@ class Peer:
                 text = "a connection test answers no questions"
                 answer = jsonrpc.error(message.id, jsonrpc.METHOD_NOT_FOUND, text)
             self._nursery.start_soon(self._upstream.send, answer, own_call(self._overhear))
+
+
+def refused(method: str, error: Facts) -> ServerError:
+    """The failure that a JSON-RPC error is."""
+    return ServerError(
+        f"`{method}` was answered with error {error.get('code')}: "
+        f"{quote(str(error.get('message', '')))}",
+        hint="the server's own log may tell more",
+    )

@@ -1,21 +1,47 @@
-"""What a connection test found: stages, facts, the exit code, and how they are shown.
+"""What a connection test found: stages, facts, the exit code, and the object for machines.
 
-Refuses to know how anything was found. Kept here: nothing leaves for machines that has not been
-through redaction.
+Refuses to know how anything was found and how it is shown to a person (`view`). Kept here: nothing
+leaves for machines that has not been through redaction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final, Protocol
 
 from mcp_stdio import log
+from mcp_stdio.diagnose.facts import Found
 from mcp_stdio.errors import ConnectionLost, Refused, RelayError
 
-UNREACHABLE = 3
 NOT_MCP = 6
 SERVER_ERROR = 7
+UNREACHABLE = 3
+INTERRUPTED = 130
+
+SETTINGS: Final = "settings"
+NAME: Final = "name"
+PROXY: Final = "proxy"
+TCP: Final = "tcp"
+TLS: Final = "tls"
+HTTP: Final = "http"
+CREDENTIAL: Final = "credential"
+PROTOCOL: Final = "protocol"
+INITIALIZE: Final = "initialize"
+LISTENING: Final = "listening"
+FAREWELL: Final = "farewell"
+
+STAGES: Final = (
+    *(SETTINGS, NAME, PROXY, TCP, TLS, HTTP, CREDENTIAL, PROTOCOL, INITIALIZE),
+    *("tools", "resources", "prompts", LISTENING, FAREWELL),
+)
+"""Every stage, in the order of the way to a server. One that does not apply is left out."""
+
+OK: Final = "ok"
+FAILED: Final = "failed"
+SKIPPED: Final = "skipped"
+STOPPED: Final = "interrupted"
 
 
 class ServerError(RelayError):
@@ -26,7 +52,10 @@ class ServerError(RelayError):
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """How one stage went. `seconds` is None where it was not measured, `cause` where it passed."""
+    """How one stage went. `seconds` is None where nothing was waited for, `cause` where it passed.
+
+    `status` is one of `ok`, `failed`, `skipped` and `interrupted`.
+    """
 
     name: str
     status: str
@@ -36,32 +65,81 @@ class Stage:
     hint: str | None = None
 
 
+class View(Protocol):
+    """Shows a person how the test goes on."""
+
+    def begun(self, name: str) -> None:
+        """A stage is under way."""
+        ...
+
+    def ended(self, stage: Stage) -> None:
+        """A stage is over."""
+        ...
+
+    def skipped(self, names: Collection[str]) -> None:
+        """These stages will not be reached."""
+        ...
+
+
 @dataclass(slots=True)
 class Report:
-    """The stages so far; `narrate` is told each as it ends. `facts` are for machines."""
+    """The stages so far; `view` is told of each. `facts` are for machines.
+
+    `under_way` is the stage that is being tried.
+    """
 
     url: str
-    narrate: Callable[[Stage], None]
+    view: View
+    clock: Callable[[], float] = time.monotonic
     stages: list[Stage] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     exit_code: int = 0
+    under_way: str | None = None
+    _begun: float = 0.0
 
-    def passed(self, name: str, found: str, seconds: float | None) -> None:
-        """A stage went well."""
-        self._add(Stage(name, "ok", found, seconds))
+    def has_told(self, name: str) -> bool:
+        """Whether this stage is over."""
+        return any(stage.name == name for stage in self.stages)
 
-    def failed(self, name: str, failure: RelayError, seconds: float) -> None:
-        """A stage went wrong."""
+    def begin(self, name: str) -> None:
+        """A stage is under way from now on."""
+        self.under_way = name
+        self._begun = self.clock()
+        self.view.begun(name)
+
+    def passed(self, name: str, found: str, *, is_timed: bool = True) -> None:
+        """A stage went well; `is_timed` says that it had something to wait for."""
+        self._add(Stage(name, OK, found, self._seconds() if is_timed else None))
+
+    def found(self, name: str, found: Found, *, is_timed: bool = True) -> None:
+        """A stage went well, and this was found."""
+        self.facts |= found.facts
+        self.passed(name, found.text, is_timed=is_timed)
+
+    def failed(self, name: str, failure: RelayError, hint: str | None = None) -> None:
+        """A stage went wrong; `hint` says more than the failure's own."""
         self.exit_code = exit_code(failure)
-        self._add(Stage(name, "failed", "", seconds, str(failure), failure.hint))
+        self._add(Stage(name, FAILED, "", self._seconds(), str(failure), hint or failure.hint))
 
-    def skipped(self, name: str) -> None:
-        """A stage that an earlier failure left no sense in."""
-        self._add(Stage(name, "skipped"))
+    def interrupted(self) -> None:
+        """Whoever waits here has had enough."""
+        self.exit_code = INTERRUPTED
+        if self.under_way is not None:
+            self._add(Stage(self.under_way, STOPPED, "", self._seconds()))
+
+    def skip_the_rest(self, left_out: Collection[str]) -> None:
+        """No stage that has not been reached will be, but for those that do not apply anyway."""
+        rest = [name for name in STAGES if not (self.has_told(name) or name in left_out)]
+        self.stages += [Stage(name, SKIPPED) for name in rest]
+        self.view.skipped(rest)
+
+    def _seconds(self) -> float:
+        return self.clock() - self._begun
 
     def _add(self, stage: Stage) -> None:
+        self.under_way = None
         self.stages.append(stage)
-        self.narrate(stage)
+        self.view.ended(stage)
 
 
 def exit_code(failure: RelayError) -> int:
@@ -100,24 +178,12 @@ def as_object(report: Report) -> dict[str, Any]:
     return clean
 
 
-def as_text(stage: Stage) -> str:
-    """The line or lines for a reader."""
-    time = "" if stage.seconds is None else f"  ({stage.seconds * 1000:.0f} ms)"
-    lines = [f"{_MARKS[stage.status]}  {stage.name:<10}  {stage.cause or stage.found}{time}"]
-    if stage.hint:
-        lines.append(f"        {'hint':<10}  {stage.hint}")
-    return "\n".join(lines).rstrip()
-
-
-_MARKS = {"ok": "ok    ", "failed": "FAILED", "skipped": "-     "}
-
-
 def _redacted(value: Any) -> Any:
     match value:
         case str():
             return log.redact(value)
         case dict():
             return {key: _redacted(item) for key, item in value.items()}
-        case list():
+        case list() | tuple():
             return [_redacted(item) for item in value]
     return value

@@ -13,6 +13,7 @@ import logging
 import trio
 
 from mcp_stdio import jsonrpc, spec
+from mcp_stdio.era.candidates import Candidate
 from mcp_stdio.era.evidence import Verdict
 from mcp_stdio.era.handshaking import Handshaking
 from mcp_stdio.era.probing import Probing
@@ -35,6 +36,16 @@ class Era:
     def version(self) -> str | None:
         """The protocol version agreed with a client that has shaken hands."""
         return self._handshaking.version
+
+    @property
+    def accepted(self) -> Candidate | None:
+        """The way by which a client that shakes hands is served, once there is one."""
+        return self._handshaking.accepted
+
+    @property
+    def verdict(self) -> Verdict:
+        """The era of the server, as far as anything sent has told."""
+        return self._probing.verdict
 
     async def send(self, message: Message, call: Call) -> None:
         """Deliver one message; see `Upstream.send`."""

@@ -63,6 +63,11 @@ class Handshaking:
         return None if self._accepted is None else self._accepted.upstream.version
 
     @property
+    def accepted(self) -> Candidate | None:
+        """Who serves the client, if anybody does yet."""
+        return self._accepted
+
+    @property
     def verdict(self) -> Verdict:
         """The era of the server that accepted."""
         return Verdict.UNKNOWN if self._accepted is None else self._accepted.verdict

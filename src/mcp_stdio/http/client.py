@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache, lru_cache
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -26,6 +27,9 @@ from mcp_stdio.http.authorizer import Authorizer, Fixed
 from mcp_stdio.http.cookies import Cookies
 from mcp_stdio.http.decoded import Decoded, lost
 from mcp_stdio.http.url import Origin, Url
+
+if TYPE_CHECKING:
+    from mcp_stdio.http.observer import Observer
 
 log = logging.getLogger(__name__)
 
@@ -40,13 +44,14 @@ def open_client(
     config: Config,
     *,
     authorizer: Authorizer | None = None,
+    observer: Observer | None = None,
     environ: Mapping[str, str] = os.environ,
     platform: str = sys.platform,
 ) -> Client:
     """The client for the server of these settings; connects to nothing yet.
 
-    `authorizer` replaces the headers of the settings. Raises UsageFailure for a bad URL, and for
-    certificate files that cannot be used.
+    `authorizer` replaces the headers of the settings; `observer` is told of its connections. Raises
+    UsageFailure for a bad URL, and for certificate files that cannot be used.
     """
     try:
         origin = Url.parse(config.url).origin
@@ -58,7 +63,9 @@ def open_client(
     tls = _certificates(config.tls)
     if origin.scheme == "https" and config.tls != Tls():
         tls()  # the user's files are read while a mistake in them is still one of usage
-    lane = _lane(config, tls, None, environ, platform)
+    lane = _lane(config, tls, None, environ, platform, observer)
+    if observer is not None:
+        lane = observer.around(lane)
     return Client(lane, origin=origin, authorizer=authorizer or Fixed(config.headers))
 
 
@@ -93,15 +100,24 @@ def _lane(
     accepts: Accepts | None,
     environ: Mapping[str, str],
     platform: str,
+    observer: Observer | None = None,
 ) -> Lane:
     connect, write = config.timeout_connect, config.timeout_read
     if names_proxy(environ, platform):
         from mcp_stdio.http.proxied import Proxied  # httpx costs more than all the rest
 
-        return Proxied(tls, timeout_connect=connect, timeout_write=write, accepts=accepts)
+        return Proxied(
+            tls,
+            timeout_connect=connect,
+            timeout_write=write,
+            accepts=accepts,
+            observer=observer,
+        )
     from mcp_stdio.http.direct import Direct
 
-    return Direct(tls, timeout_connect=connect, timeout_write=write, accepts=accepts)
+    return Direct(
+        tls, timeout_connect=connect, timeout_write=write, accepts=accepts, observer=observer
+    )
 
 
 def names_proxy(environ: Mapping[str, str], platform: str) -> bool:

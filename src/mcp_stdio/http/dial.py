@@ -12,7 +12,7 @@ import errno
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -21,6 +21,9 @@ from mcp_stdio.http import Accepts
 from mcp_stdio.http.tls import handshake_failure
 from mcp_stdio.http.transport import Transport, explain
 from mcp_stdio.http.url import Url
+
+if TYPE_CHECKING:
+    from mcp_stdio.http.observer import Observer
 
 _Target = tuple[Any, ...]
 """An address as `getaddrinfo` gives it."""
@@ -49,6 +52,7 @@ async def dial(
     timeout_connect: float,
     timeout_write: float | None,
     accepts: Accepts | None = None,
+    observer: Observer | None = None,
 ) -> tuple[Transport, Stream]:
     """Connect to the origin of `url` within `timeout_connect` seconds.
 
@@ -61,9 +65,15 @@ async def dial(
     try:
         with trio.move_on_after(timeout_connect):
             transport = Transport(await _connect(url, accepts), timeout_write=timeout_write)
+            if observer is not None:
+                observer.connected(transport.peer)
             stream: Stream = transport
             if url.scheme == "https":
-                stream = await _secure(transport, tls(), url)
+                stream = secure = await _secure(transport, tls(), url)
+                if observer is not None:
+                    from mcp_stdio.http.observer import facts_of
+
+                    observer.secured(facts_of(secure))
             is_connected = True
             return transport, stream
     finally:

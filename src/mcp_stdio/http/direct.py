@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -26,6 +27,9 @@ from mcp_stdio.http.connection import ONE_WRITE, Connection, DirectExchange
 from mcp_stdio.http.dial import dial
 from mcp_stdio.http.request_head import request_head
 from mcp_stdio.http.url import Origin, Url
+
+if TYPE_CHECKING:
+    from mcp_stdio.http.observer import Observer
 
 FRESH = 4.0
 """Seconds of rest after which a request that must not run twice gets a new connection: uvicorn and
@@ -37,7 +41,8 @@ class Direct(Lane):
 
     `tls` builds the context for `https`, once and not before it is needed. `timeout_connect` bounds
     name resolution, TCP and TLS together, `timeout_write` a write that makes no progress (None: no
-    limit); both in seconds. `accepts` judges each address before it is connected to.
+    limit); both in seconds. `accepts` judges each address before it is connected to; `observer` is
+    told of each connection.
     """
 
     def __init__(
@@ -47,11 +52,13 @@ class Direct(Lane):
         timeout_connect: float = 10.0,
         timeout_write: float | None = 30.0,
         accepts: Accepts | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self._tls = cache(tls)
         self._timeout_connect = timeout_connect
         self._timeout_write = timeout_write
         self._accepts = accepts
+        self._observer = observer
         self._idle: dict[Origin, deque[Connection]] = {}
         self._preparations: dict[Origin, _Preparation] = {}
 
@@ -159,6 +166,7 @@ class Direct(Lane):
             timeout_connect=self._timeout_connect,
             timeout_write=self._timeout_write,
             accepts=self._accepts,
+            observer=self._observer,
         )
         return Connection(url, transport, stream)
 

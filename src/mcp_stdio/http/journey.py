@@ -11,7 +11,7 @@ from __future__ import annotations
 import ssl
 from enum import Enum
 from math import inf
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import h11
 import httpx
@@ -32,6 +32,9 @@ from mcp_stdio.http.dial import NoAcceptableAddress
 from mcp_stdio.http.tls import client_certificate_refusal, handshake_failure
 from mcp_stdio.http.transport import explain, keep_alive
 from mcp_stdio.http.url import Origin, Url
+
+if TYPE_CHECKING:
+    from mcp_stdio.http.observer import Observer
 
 _PROXY_HINT = (
     "check `HTTP_PROXY`, `HTTPS_PROXY` and `ALL_PROXY` or the system's proxy settings; a host "
@@ -71,9 +74,11 @@ class Journey:
         timeout_connect: float,
         proxies: dict[Origin, Proxy],
         accepts: Accepts | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self._url = url
         self._accepts = accepts
+        self._observer = observer
         self._timeout_connect = timeout_connect
         self._proxies = proxies
         self._stage = _Stage.WAITING
@@ -126,6 +131,11 @@ class Journey:
 
     async def trace(self, event: str, info: dict[str, Any]) -> None:
         """Take note of an event (the `trace` extension of httpcore)."""
+        self._note(event, info)
+        if self._observer is not None:
+            self._tell(self._observer, event, info)
+
+    def _note(self, event: str, info: dict[str, Any]) -> None:
         match event:
             case "connection.connect_tcp.started" | "socks.connect_tcp.started":
                 self._stage = _Stage.TCP
@@ -152,6 +162,23 @@ class Journey:
             case _ if event.endswith(".failed"):
                 # What was wrapped is read here because httpcore drops it further up.
                 self._cause = _root(info["exception"])
+
+    def _tell(self, observer: Observer, event: str, info: dict[str, Any]) -> None:
+        match event:
+            case "connection.connect_tcp.started" | "socks.connect_tcp.started":
+                observer.connecting(self.proxy)
+            case "connection.connect_tcp.complete" | "socks.connect_tcp.complete":
+                observer.connected(str(info["return_value"].get_extra_info("server_addr")[0]))
+            case "proxy.start_tls.started" | "socks.setup_socks5_connection.complete":
+                observer.tunnelled()
+            case (
+                "connection.start_tls.complete"
+                | "proxy.start_tls.complete"
+                | "socks.start_tls.complete"
+            ) if self._stage is _Stage.TLS:
+                from mcp_stdio.http.observer import facts_of
+
+                observer.secured(facts_of(info["return_value"].get_extra_info("ssl_object")))
 
     def _connects_to(self, host: str, port: int, *, is_socks: bool) -> None:
         if (host, port) != (self._url.host, self._url.port):

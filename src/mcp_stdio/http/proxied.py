@@ -15,7 +15,7 @@ import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import httpx
 import trio
@@ -28,13 +28,17 @@ from mcp_stdio.http.fields import fields
 from mcp_stdio.http.journey import Journey, Proxy
 from mcp_stdio.http.url import Origin, Url
 
+if TYPE_CHECKING:
+    from mcp_stdio.http.observer import Observer
+
 
 class Proxied(Lane):
     """HTTP/1.1 through whatever proxy the environment names for a URL.
 
     `tls` is called once, for the first request. `timeout_connect` bounds name, TCP, proxy and TLS
     together, `timeout_write` each write (None: no limit), in seconds. `accepts` judges each
-    address that is connected to without a proxy, before anything is said there.
+    address that is connected to without a proxy, before anything is said there; `observer` is told
+    of each connection.
     """
 
     def __init__(
@@ -44,12 +48,14 @@ class Proxied(Lane):
         timeout_connect: float,
         timeout_write: float | None,
         accepts: Accepts | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self._tls = tls
         self._context: ssl.SSLContext | None = None
         self._timeout_connect = timeout_connect
         self._timeout_write = timeout_write
         self._accepts = accepts
+        self._observer = observer
         self._idle: dict[Origin, deque[_Idle]] = {}
         self._spent: list[httpx.AsyncClient] = []
         self._proxies: dict[Origin, Proxy] = {}
@@ -65,7 +71,9 @@ class Proxied(Lane):
         """
         await self._close_spent()
         client = self._take(request) or self._make()
-        journey = Journey(request.url, self._timeout_connect, self._proxies, self._accepts)
+        journey = Journey(
+            request.url, self._timeout_connect, self._proxies, self._accepts, self._observer
+        )
         return _Exchange(client, self._keep, request, journey)
 
     async def prepare(self, url: Url) -> None:

@@ -59,6 +59,14 @@ class Transport(trio.abc.Stream):
         _set_option(self._socket, socket.IPPROTO_TCP, "TCP_NODELAY", 1)
         keep_alive(self._socket)
 
+    @property
+    def peer(self) -> str:
+        """The address of the other side, empty if it has hung up already."""
+        try:
+            return str(self._socket.getpeername()[0])
+        except OSError:
+            return ""
+
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Hand all of `data` to the system, without a checkpoint before the first attempt.
 

@@ -1,0 +1,193 @@
+"""What was found, in words for a person and as values for a program.
+
+Pure: what goes in was found by others. Refuses to know stages. Text of a server or of a certificate
+is quoted, and no value of a header is repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from mcp_stdio import spec
+from mcp_stdio.config import Config, Tls
+from mcp_stdio.errors import quote
+from mcp_stdio.http import Head
+from mcp_stdio.http.observer import Secured
+
+Facts = dict[str, Any]
+
+SIGN_IN = "`--oauth`"
+
+OVER_HTTP = "Streamable HTTP"
+OVER_SSE = "HTTP+SSE"
+"""The transports, as the candidates for a handshake are called."""
+
+SHOWN = 4
+"""Addresses of a name that are shown: big sites have more."""
+
+_DAY = 24 * 3600
+
+
+class Found(NamedTuple):
+    """The same twice."""
+
+    text: str
+    facts: Facts
+
+
+def settings(config: Config, source: str | None) -> str:
+    """What of the settings matters here; `source` is the one that gives the credential."""
+    parts = [f"credential of {source}" if source else "no credential"]
+    names = [f"`{name}`" for name, _ in config.headers if name.lower() != "authorization"]
+    if names:
+        parts.append(f"headers {', '.join(names)}")
+    parts += [f"`{one.option}`" for one in config.sources if f"`{one.option}`" != source]
+    tls = config.tls
+    for option, value in ("--cacert", tls.cacert), ("--cert", tls.cert):
+        if value is not None:
+            parts.append(f"`{option} {value}`")
+    if tls.insecure:
+        parts.append("`--insecure`")
+    for option, value in (
+        ("--transport", config.transport),
+        ("--protocol-era", config.protocol_era),
+        ("--bridge", config.bridge),
+    ):
+        if value != "auto":
+            parts.append(f"`{option} {value}`")
+    for option, globs in ("--allow-tool", config.allow_tools), ("--deny-tool", config.deny_tools):
+        parts += [f"`{option} {glob}`" for glob in globs]
+    silence = "any time" if config.timeout_read is None else f"{config.timeout_read:g} s"
+    parts.append(f"time-outs {config.timeout_connect:g} s to connect and {silence} for an answer")
+    return "; ".join(parts)
+
+
+def name(host: str, addresses: Sequence[str]) -> Found:
+    """What a name stands for; no addresses where it is one itself."""
+    if not addresses:
+        return Found(f"`{host}` is an address already", {})
+    more = f" and {len(addresses) - SHOWN} more" if len(addresses) > SHOWN else ""
+    shown = ", ".join(addresses[:SHOWN])
+    return Found(f"`{host}` is {shown}{more}", {"addresses": list(addresses)})
+
+
+def tls(secured: Secured, settings: Tls, now: float) -> Found:
+    """What a TLS handshake has settled, and why that is trusted; `now` counts from the epoch."""
+    if settings.insecure:
+        trust = "anybody is trusted (`--insecure`)"
+    elif settings.cacert is not None:
+        trust = f"trusted by this system or `--cacert {settings.cacert}`"
+    else:
+        trust = "trusted by this system"
+    facts: Facts = {"version": secured.version, "cipher": secured.cipher, "trust": trust}
+    certificate = secured.certificate
+    if certificate is None:
+        seen = "the certificate was not looked at"
+    else:
+        seen = f"certificate of `{certificate.subject}`, issued by {certificate.issuer}"
+        facts |= {
+            "subject": certificate.subject,
+            "names": certificate.names,
+            "issuer": certificate.issuer,
+        }
+        if certificate.expires is not None:
+            facts["days_left"] = days = int((certificate.expires - now) // _DAY)
+            seen += ", 1 day left" if days == 1 else f", {days} days left"
+    return Found(f"{secured.version}, {secured.cipher}; {seen}; {trust}", {"tls": facts})
+
+
+def http(head: Head, redirects: int) -> Found:
+    """That the server speaks HTTP, and what it says first; `redirects` were followed before."""
+    kind, server = quote(head.media_type, 60), quote(head.headers.get("server") or "", 60)
+    facts = {"status": head.status, "media_type": kind, "server": server, "redirects": redirects}
+    text = f"status {head.status}, {kind or 'no content type'}"
+    text += f", from `{server}`" if server else ""
+    text += ", after a redirect" if redirects else ""
+    return Found(text, {"http": facts})
+
+
+def credential(
+    sent: str | None, source: str | None, *, is_accepted: bool, is_challenged: bool
+) -> Found:
+    """What becomes of a credential; `sent` is the value of its header, which is not repeated."""
+    shown = None if sent is None else _kind_of(sent, source)
+    if shown is None:
+        text = "none is sent, and none is asked for"
+    else:
+        text = f"{shown}: {'accepted' if is_accepted else 'not refused'}"
+    if is_challenged:
+        text += ", after the server had asked for one"
+    return Found(text, {"credential": {"sent": shown, "challenged": is_challenged}})
+
+
+def _kind_of(sent: str, source: str | None) -> str:
+    scheme = sent.partition(" ")[0].lower() if " " in sent else ""
+    kind = {"bearer": "bearer token", "basic": "user and password"}.get(scheme, "`Authorization`")
+    if source == SIGN_IN:
+        return f"{kind} of a sign-in ({SIGN_IN})"
+    return f"{kind} of {source}" if source else kind
+
+
+def protocol(
+    eras: list[str], transport: str, *, is_native: bool, is_certain: bool, may_bridge: bool
+) -> Found:
+    """What the server speaks. `is_native` says that a client that shakes hands gets through."""
+    words = {
+        "legacy": "the server shakes hands (legacy era)",
+        "modern": f"the server is stateless (modern era, {spec.R5})",
+        "legacy modern": f"the server speaks both eras, up to {spec.R5}",
+    }[" ".join(eras)]
+    known = "" if is_certain else " as far as is known"
+    text = f"{words}{known}, over {transport}"
+    if may_bridge and not is_native:
+        text += "; clients that shake hands are bridged"
+    elif may_bridge and eras == ["legacy"]:
+        text += "; modern clients are bridged"
+    facts = {"eras": eras, "transport": transport, "bridged": not is_native}
+    return Found(text, {"protocol": facts})
+
+
+def capabilities(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the answer to `initialize` offers."""
+    found = result.get("capabilities")
+    return found if isinstance(found, dict) else {}
+
+
+def tells_changes(result: Mapping[str, Any]) -> bool:
+    """Whether the server announces that it tells of changes of a list."""
+    offered = capabilities(result).values()
+    return any(isinstance(each, dict) and each.get("listChanged") is True for each in offered)
+
+
+def introduction(result: Mapping[str, Any], *, has_session: bool) -> Found:
+    """Who the server is, as its answer to `initialize` says."""
+    given = result.get("serverInfo")
+    given = given if isinstance(given, dict) else {}
+    server = {key: quote(str(given.get(key, ""))) for key in ("name", "version")}
+    version = quote(str(result.get("protocolVersion")))
+    offers = sorted(map(quote, capabilities(result)))
+    who = " ".join(filter(None, server.values())) or "a server without name"
+    session = "with a session" if has_session else "without session"
+    return Found(
+        f"{who}, MCP {version}, {session}, offers {', '.join(offers) or 'nothing'}",
+        {
+            "server": server,
+            "protocol_version": version,
+            "capabilities": offers,
+            "session": has_session,
+        },
+    )
+
+
+def count(items: str, number: int, pages: int) -> Found:
+    """How long a list is, and on how many pages it came."""
+    text = f"{number} {items.removesuffix('s') if number == 1 else items}"
+    return Found(f"{text} on {pages} pages" if pages > 1 else text, {items: number})
+
+
+def listening(head: Head) -> Found:
+    """What the server makes of the wish to hear what it says by itself."""
+    is_open = head.status == 200 and head.media_type == spec.EVENT_STREAM
+    text = "open: the server can speak by itself"
+    return Found(text if is_open else f"not offered (status {head.status})", {"listening": is_open})
