@@ -364,7 +364,8 @@ async def test_the_log_file_gets_information_though_standard_error_is_quiet(tmp_
     log = tmp_path / "log"
     async with serving() as server:
         async with relaying(server.url, "-q", "--log-file", str(log)) as relay:
-            server.methods["GET"] = echoing(500, "text/plain")
+            server.tools["fails"] = echoing(500, "text/plain")
+            await relay.call("fails")
     assert relay.errors == b""
     assert f" NOTICE mcp_stdio.relay: version {__version__} relays to " in log.read_text()
     assert " INFO mcp_stdio." in log.read_text()
