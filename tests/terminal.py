@@ -95,10 +95,10 @@ class Typed:
     def type(self, text: str) -> None:
         os.write(self._terminal, text.encode())
 
-    def until(self, wanted: str, *, gone: bool = False) -> list[str]:
-        """The rows once one of them has `wanted`, or none any more."""
+    def until(self, wanted: str, *, is_last: bool = False) -> list[str]:
+        """The rows once one of them has `wanted`, or the last of them."""
         end = time.monotonic() + LIMIT
-        while any(wanted in row for row in self.rows) == gone:
+        while not any(wanted in row for row in self.rows[-1 if is_last else 0 :]):
             assert time.monotonic() < end, self.written
             assert self._read(), self.written
         return self.rows

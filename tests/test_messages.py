@@ -29,6 +29,10 @@ LITERAL = re.compile(r"(?<![\w-])(?:--[a-z]|-vv?\b|[A-Z][A-Z0-9]+_[A-Z_]+|https?
 """What has to stand in backticks: options, variables, the beginnings of URLs."""
 
 
+AS_OTHERS_SAY_IT = ("Unknown tool",)
+"""Beginnings of messages that are meant to be what a server would say."""
+
+
 def texts(node: ast.expr | None, module: ModuleType) -> Iterator[str]:
     """What an expression may say, as far as it is written there; `{}` for what is put in."""
     match node:
@@ -106,7 +110,7 @@ def fault_of(text: str) -> str | None:
         return "it ends with a mark"
     if text.count("`") % 2:
         return "a backtick is missing"
-    if word[:1].isupper() and word[1:] == word[1:].lower():
+    if word[:1].isupper() and word[1:].islower() and not text.startswith(AS_OTHERS_SAY_IT):
         return "it begins with a capital letter"
     if found := LITERAL.search(outside):
         return f"`{found[0]}` stands outside of backticks"

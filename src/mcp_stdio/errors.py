@@ -30,7 +30,8 @@ what is the client's own fault has JSON-RPC's code for that.
     ├── UnknownTool             a tool that the user's settings leave out
     ├── TooDeep                 a message that cannot be changed on its way
     ├── CannotBridge      E-6   no counterpart in the other protocol era
-    └── SessionLost       E-7   the session ended under a running request
+    ├── SessionLost       E-7   the session ended under a running request
+    └── Defect                  a fault of ours, whose traceback is in the log
 
     OutputClosed                nobody reads our standard output any more: a normal end
 """
@@ -271,6 +272,14 @@ class SessionLost(RelayError):
     code = -33007
     kind = "session_lost"
     usual_hint = "check its effect, then call again: the next message opens a new session"
+
+
+class Defect(RelayError):
+    """Something in here went wrong that nobody foresaw; the log has the traceback (P1)."""
+
+    code = -32603
+    kind = "internal"
+    usual_hint = REPORT
 
 
 class OutputClosed(Exception):

@@ -27,6 +27,7 @@ from mcp_stdio.delivery import ToClient, ToRequest
 from mcp_stdio.errors import (
     BadAnswer,
     ConnectionLost,
+    Defect,
     OutputClosed,
     RelayError,
     SignInPending,
@@ -234,24 +235,19 @@ class Relay:
                 raise
             except* Exception:
                 log.exception("internal error")
-                await self._fail(relayed, None)
+                await self._fail(relayed, Defect("internal error in mcp-stdio"))
             finally:
                 self._in_flight.close(relayed)
                 if relayed.is_open:  # something else has failed that ends the program
                     with trio.CancelScope(shield=True):  # the output's deadline bounds it
                         await self._fail(relayed, _cut_off())
 
-    async def _fail(self, relayed: Relayed, cause: RelayError | None) -> None:
-        """Answer a request that still waits for it; without `cause` the fault is ours."""
+    async def _fail(self, relayed: Relayed, cause: RelayError) -> None:
+        """Answer a request that still waits for it."""
         id = relayed.message.id
-        if not relayed.is_open or id is None:
-            return
-        if cause is not None:
+        if relayed.is_open and id is not None:
             answer = jsonrpc.failure(id, cause)
-        else:
-            text = "internal error in mcp-stdio; its log has the details"
-            answer = jsonrpc.error(id, jsonrpc.INTERNAL_ERROR, text)
-        await ToRequest(self._output, relayed)(answer, is_ours=True)
+            await ToRequest(self._output, relayed)(answer, is_ours=True)
 
     async def _emit_surely(self, message: Message) -> None:
         """Write an answer of our own, also while everything ends."""

@@ -64,8 +64,8 @@ class LiveLine:
         if text == self._shown:
             return
         rest = _columns(self._shown) - _columns(text)
+        self._shown = text  # first: a Ctrl-C may come in the middle of the write
         self._write(f"\r{text}" + (" " * rest + "\b" * rest if rest > 0 else ""))
-        self._shown = text
 
     def clear(self) -> None:
         """Leave the line as if it had never been there."""

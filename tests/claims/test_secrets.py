@@ -363,9 +363,9 @@ async def test_a_secret_in_messages_shows_nowhere(tmp_path: Path) -> None:
 async def test_the_log_file_gets_information_though_standard_error_is_quiet(tmp_path: Path) -> None:
     log = tmp_path / "log"
     async with serving() as server:
-        server.methods["GET"] = echoing(500, "text/plain")
         async with relaying(server.url, "-q", "--log-file", str(log)) as relay:
-            await relay.call("x")  # which waits for what becomes of the stream
+            server.tools["fails"] = echoing(500, "text/plain")
+            await relay.call("fails")
     assert relay.errors == b""
     assert f" NOTICE mcp_stdio.serving: version {__version__} relays to " in log.read_text()
     assert " INFO mcp_stdio." in log.read_text()

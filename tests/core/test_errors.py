@@ -60,6 +60,11 @@ def test_what_is_the_clients_fault_has_the_code_for_that() -> None:
     )
 
 
+def test_a_fault_of_ours_has_the_code_for_that_and_asks_for_a_report() -> None:
+    defect = errors.Defect("internal error")
+    assert (defect.code, defect.kind, defect.hint) == (-32603, "internal", errors.REPORT)
+
+
 def test_a_usage_failure_exits_with_2() -> None:
     assert errors.UsageFailure("x").exit_code == 2
 

@@ -91,7 +91,7 @@ def test_the_browser_is_waited_for_with_the_time_that_is_left(environ: dict[str,
     with protected_server() as url:
         options = ("--oauth-no-browser", "--oauth-timeout", "75")
         with typed("login", *options, url, env=environ) as login:
-            rows = login.until("waiting for the browser")
+            rows = login.until("waiting for the browser", is_last=True)
             text = "\n".join(rows)
             assert "to sign in, open this page within 75 seconds:\n\n    http" in text
             assert "or paste here where the browser was sent in the end" in text
@@ -100,7 +100,7 @@ def test_the_browser_is_waited_for_with_the_time_that_is_left(environ: dict[str,
             )
             login.type(f"{TYPED_IN_VAIN}\n")
             login.until("that cannot be used")
-            assert login.until("waiting for the browser")[-1].startswith("waiting for the browser")
+            login.until("waiting for the browser", is_last=True)
             login.type("\x03")
             assert login.wait() == 130
             assert login.rows[-1] == ""
@@ -111,7 +111,7 @@ def test_a_code_is_waited_for_with_the_time_that_is_left(environ: dict[str, str]
     with protected_server() as url:
         options = ("--oauth-device", "--oauth-timeout", "3")
         with typed("login", *options, url, env=environ) as login:
-            rows = login.until("is confirmed: 0:0")
+            rows = login.until("is confirmed: 0:0", is_last=True)
             text = "\n".join(rows)
             assert "open this page within 3 seconds:\n\n    http" in text
             assert "and confirm the code:\n\n    WDJB-MJHT\n" in text
@@ -141,11 +141,11 @@ def test_a_wait_for_another_process_counts(tmp_path: Path, environ: dict[str, st
         assert said(holder) == "asking"
         with typed("logout", URL, env=environ) as logout:
             logout.until(PAGE)
-            rows = logout.until("waiting for another mcp-stdio process: ")
+            rows = logout.until("waiting for another mcp-stdio process: ", is_last=True)
             assert rows[-1].endswith(" s")
             logout.type("\x03")
             assert logout.wait() == 130
-            assert logout.rows[-1] == ""
+            assert logout.rows[-1] == "", repr(logout.written)
 
 
 @pytest.mark.parametrize("variable", [{"TERM": "dumb"}, {"NO_COLOR": "1"}])

@@ -154,16 +154,15 @@ class Client(Lane):
         Raises Unreachable (or a subtype) when no byte of it left, ConnectionLost when some did,
         AuthorizationFailed when there is no credential to send.
         """
-        exchange = self._exchange(request)
+        is_told = log.isEnabledFor(logging.DEBUG)
+        exchange = self._traced(request) if is_told else ClientExchange(self, request)
         await exchange.send(self._forwarded(request))
         return exchange
 
-    def _exchange(self, request: Request) -> ClientExchange:
-        if log.isEnabledFor(logging.DEBUG):
-            from mcp_stdio.http.traced import Traced
+    def _traced(self, request: Request) -> ClientExchange:
+        from mcp_stdio.http.traced import Traced  # not for every run
 
-            return Traced(self, request)
-        return ClientExchange(self, request)
+        return Traced(self, request)
 
     async def prepare(self, url: Url) -> None:
         """Have a connection and the credential ready for a request; failures stay silent."""

@@ -12,7 +12,7 @@ import logging
 import trio
 
 from mcp_stdio import jsonrpc, spec
-from mcp_stdio.errors import REPORT, BadAnswer, OutputClosed, RelayError, SessionLost, quote
+from mcp_stdio.errors import BadAnswer, Defect, OutputClosed, RelayError, SessionLost, quote
 from mcp_stdio.http import Head
 from mcp_stdio.jsonrpc import Id, Message
 from mcp_stdio.redaction import protect_passing
@@ -217,7 +217,7 @@ class Handshake:
             raise
         except Exception:
             log.exception("internal error")
-            waiting.patience.give_up(RelayError("internal error in mcp-stdio", hint=REPORT))
+            waiting.patience.give_up(Defect("internal error in mcp-stdio"))
             return
         waiting.is_over.set()
         waiting.patience.finish(COMPLETION)

@@ -14,7 +14,7 @@ from math import inf
 import trio
 
 from mcp_stdio import retry
-from mcp_stdio.errors import REPORT, AuthorizationFailed, OutputClosed, RelayError
+from mcp_stdio.errors import AuthorizationFailed, Defect, OutputClosed, RelayError
 
 log = logging.getLogger(__name__)
 
@@ -109,8 +109,7 @@ class Renewal:
             raise
         except Exception:
             log.exception("could not %s", self._purpose)
-            text = f"internal error: could not {self._purpose}"
-            attempt.failure = RelayError(text, hint=REPORT)
+            attempt.failure = Defect(f"internal error: could not {self._purpose}")
         else:
             self._has_failed = False
             if self._attempt is attempt:
