@@ -137,9 +137,10 @@ def test_the_pictures_are_those_that_the_script_draws(tmp_path: Path) -> None:
 
 
 def texts(picture: Path) -> str:
-    """What a picture says, without numbers and what they move."""
+    """What a picture says, without numbers, their units and what they move."""
     words = " ".join(text for text in ElementTree.parse(picture).getroot().itertext())
-    return re.sub(r"\s+", " ", re.sub(r"[\d.,]+", "0", words))
+    words = re.sub(r"[\d.,]+( ms\b| s\b)?", "0", words)
+    return re.sub(r"\s+", " ", words)
 
 
 # Words
