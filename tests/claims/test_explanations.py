@@ -32,7 +32,7 @@ from mcp_stdio.errors import (
 )
 from mcp_stdio.oauth.answers import declined
 from tests.claims.test_proxies import proxying
-from tests.faults.driver import opening, relaying
+from tests.faults.driver import command, environment, opening, relaying
 from tests.faults.server import (
     JSON,
     Behaviour,
@@ -193,6 +193,32 @@ async def test_an_opening_that_fails_is_explained_to_the_client_and_on_stderr() 
         for name, case in SERVERS.items():
             nursery.start_soon(one, name, case)
     assert found == expected
+
+
+async def test_a_connection_test_explains_with_the_same_words() -> None:
+    """But for what it finds out besides: it also looks where else the server may be."""
+    differing: dict[str, str] = {}
+
+    async def one(name: str, case: Case) -> None:
+        async with serving(is_judged=False) as server:
+            everything = (spec.INITIALIZE, spec.DISCOVER, spec.PING, "GET")
+            server.methods |= dict.fromkeys(everything, case.behaviour)
+            done = await trio.run_process(
+                command("--test", *case.options, server.url),
+                capture_stderr=True,
+                check=False,
+                env=environment(),
+            )
+        said = done.stderr.decode()
+        message = case.message.format(f"127.0.0.1:{server.port}")
+        has_hint = case.hint in said or "no MCP server answers at `/sse` either" in said
+        if message not in said or not has_hint or done.returncode == 0:
+            differing[name] = said
+
+    async with trio.open_nursery() as nursery:
+        for name, case in SERVERS.items():
+            nursery.start_soon(one, name, case)
+    assert differing == {}
 
 
 async def test_a_call_that_fails_is_explained_to_the_client_and_with_v_on_stderr() -> None:
