@@ -7,6 +7,8 @@ After either has changed:
 
 (`--upgrade` takes newer releases of what is locked already.)
 
+It needs the package `packaging`, which the extra `test` of this project brings along.
+
 The formula in the repository builds from the repository it lies in, so that tapping a clone is
 enough. One that names a release is made by
 

@@ -3,7 +3,8 @@
     python .github/release.py v1.2.3
 
 The version, the heading in the changelog with the day of the release, and `server.json` must agree
-with the tag; what stands under the heading is what the release says of itself.
+with the tag, and the server must have a name of its owner's; what stands under the heading is what
+the release says of itself.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+
+PLACEHOLDER = "com.example/"
+"""The namespace in `server.json` for as long as nobody has put in one that they own."""
 
 
 def notes(tag: str, root: Path = ROOT) -> str:
@@ -27,6 +31,8 @@ def notes(tag: str, root: Path = ROOT) -> str:
     server = json.loads((root / "server.json").read_text(encoding="utf-8"))
     if {server["version"], *(package["version"] for package in server["packages"])} != {version}:
         raise ValueError(f"the versions in `server.json` are not `{version}`")
+    if server["name"].startswith(PLACEHOLDER):
+        raise ValueError(f"the name in `server.json` still begins with `{PLACEHOLDER}`")
     changelog = (root / "CHANGELOG.md").read_text(encoding="utf-8")
     heading = rf"^## \[{re.escape(version)}\] - \d{{4}}-\d\d-\d\d\n(.*?)(?=^## |\Z)"
     section = re.search(heading, changelog, re.MULTILINE | re.DOTALL)

@@ -121,7 +121,8 @@ def tree(tmp_path: Path) -> Path:
         '"""."""\n\n__version__ = "1.2.3"\n'
     )
     (tmp_path / "server.json").write_text(
-        '{"version": "1.2.3", "packages": [{"version": "1.2.3"}]}'
+        '{"name": "com.example.tools/mcp-stdio", "version": "1.2.3", '
+        '"packages": [{"version": "1.2.3"}]}'
     )
     (tmp_path / "CHANGELOG.md").write_text(
         "# Changelog\n\n## [Unreleased]\n\n## [1.2.3] - 2027-01-31\n\n### Added\n\n- This.\n\n"
@@ -146,6 +147,7 @@ def test_a_tag_gives_the_notes_of_its_release(tree: Path) -> None:
     [
         ("src/mcp_stdio/__init__.py", "1.2.3", "1.2.4", "the version of the package"),
         ("server.json", '"1.2.3"}', '"1.2.4"}', "the versions in `server.json`"),
+        ("server.json", "com.example.tools/", "com.example/", "the name in `server.json`"),
         ("CHANGELOG.md", " - 2027-01-31", "", "`CHANGELOG.md` has no heading"),
         ("CHANGELOG.md", "### Added\n\n- This.\n\n", "", "`CHANGELOG.md` says nothing"),
     ],

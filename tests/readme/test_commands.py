@@ -1,7 +1,8 @@
 """Every command of the README is run, with servers of this machine in place of those it names.
 
 Those on the short list `OUTSIDE` need what is not here; only their syntax is checked, by the
-grammar they are written for. What signs in is run in `tests/signing_in/test_readme.py`.
+grammar they are written for. So it is with the lines for PowerShell. What signs in is run in
+`tests/signing_in/test_readme.py`.
 """
 
 from __future__ import annotations
@@ -292,6 +293,30 @@ def test_other_commands_are_known_here(command: str, tmp_path: Path) -> None:
             pass  # `test_page` runs it
         case [program, *_]:
             assert program in OUTSIDE
+
+
+def for_powershell() -> list[str]:
+    blocks = [block.text for block in ENGLISH.blocks if block.language == "powershell"]
+    return [line for text in blocks for line in text.splitlines()]
+
+
+def test_what_powershell_installs_is_what_the_first_command_installs() -> None:
+    (first, *_) = ENGLISH.commands()
+    steps = first.replace("python3", "python").replace("/bin/", "/Scripts/").replace("/", "\\")
+    lines = for_powershell()
+    assert lines[:3] == steps.split(" && ")
+    assert [line for line in lines if "pip" in line or "venv .venv" in line] == lines[:2]
+
+
+@pytest.mark.parametrize("line", for_powershell()[2:])
+def test_the_grammar_takes_what_powershell_starts(line: str) -> None:
+    """None of it is run here. A variable is set by a line of its own, the program has its place."""
+    if variable := re.fullmatch(r"\$env:(\w+) = '[^']*'", line):
+        assert f"{variable[1]}=" in ENGLISH.text
+        return
+    program, *words = line.split()
+    assert program == r".venv\Scripts\mcp-stdio"
+    assert settings.order(arguments.parse(words), {})
 
 
 def test_the_short_list_has_nothing_else() -> None:
