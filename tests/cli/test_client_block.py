@@ -149,6 +149,14 @@ def test_files_and_programs_get_full_paths(tmp_path: Path, monkeypatch: pytest.M
     assert again.config.sources[-1].command == (sys.executable, "-c", "a b")
 
 
+def test_a_file_at_home_is_named_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "token").touch()
+    server = server_of(URL, "--bearer-token-file", "~/token")
+    assert server.arguments == ("--bearer-token-file", str(tmp_path / "token"), URL)
+
+
 def test_a_program_found_through_path_is_named_in_full() -> None:
     server = server_of(URL, "--bearer-token-command", "sh -c x")
     assert os.path.isabs(server.arguments[1].split()[0])

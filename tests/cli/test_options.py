@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 import hypothesis
 import hypothesis.strategies as st
@@ -133,6 +134,21 @@ def test_defaults() -> None:
 )
 def test_every_option_has_its_place(argv: list[str], name: str, value: object) -> None:
     assert getattr(parse([*argv, URL]), name) == value
+
+
+FILES = [action for action in _parser()._actions if action.metavar == "PATH"]
+
+
+@pytest.mark.parametrize("action", FILES, ids=lambda action: action.dest)
+def test_a_tilde_is_the_home_directory_though_no_shell_has_seen_it(
+    action: argparse.Action, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = os.path.abspath("home")
+    monkeypatch.setenv("HOME", home)
+    monkeypatch.setenv("USERPROFILE", home)
+    for argv in ([action.option_strings[-1], "~/p"], [f"{action.option_strings[-1]}=~/p"]):
+        assert getattr(parse([*argv, URL]), action.dest) == f"{home}/p"
+    assert getattr(parse([action.option_strings[-1], "./~", URL]), action.dest) == "./~"
 
 
 DURATIONS = (

@@ -121,6 +121,7 @@ def _add_credentials(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--bearer-token-file",
         metavar="PATH",
+        type=values.path,
         help="take the token from a file, and again when the server refuses it",
     )
     group.add_argument(
@@ -140,6 +141,7 @@ def _add_credentials(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--header-file",
         metavar="PATH",
+        type=values.path,
         help="take headers from a file, a `Key: Value` on each line, `#` before comments; read "
         "again when the server refuses them",
     )
@@ -172,9 +174,21 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
         type=duration,
         help=f"the longest a call may take in all; 0: any (default: {_DEFAULT.timeout_call:g})",
     )
-    group.add_argument("--cacert", metavar="PATH", help="PEM file of certificates to trust as well")
-    group.add_argument("--cert", metavar="PATH", help="PEM file of the client certificate to show")
-    group.add_argument("--key", metavar="PATH", help="its private key, if it is in another file")
+    group.add_argument(
+        "--cacert",
+        metavar="PATH",
+        type=values.path,
+        help="PEM file of certificates to trust as well",
+    )
+    group.add_argument(
+        "--cert",
+        metavar="PATH",
+        type=values.path,
+        help="PEM file of the client certificate to show",
+    )
+    group.add_argument(
+        "--key", metavar="PATH", type=values.path, help="its private key, if it is in another file"
+    )
     group.add_argument(
         "--insecure", action="store_true", help="accept any certificate; for experiments only"
     )
@@ -275,7 +289,9 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
         "-v", "--verbose", action="count", help="tell more; twice: the wire as well"
     )
     loudness.add_argument("-q", "--quiet", action="store_true", help="tell errors only")
-    group.add_argument("--log-file", metavar="PATH", help="write the log there as well")
+    group.add_argument(
+        "--log-file", metavar="PATH", type=values.path, help="write the log there as well"
+    )
     group.add_argument(
         "-V",
         "--version",
