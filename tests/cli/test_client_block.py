@@ -90,6 +90,49 @@ def test_a_url_alone_needs_nothing_else() -> None:
             ["MINE"],
         ),
         (
+            ["-H", "X-A: s3cr3t-1", "-H", "X.A: s3cr3t-2", "-H", "Y: ${MCP_HEADER_X_A_2}"],
+            {"MCP_HEADER_X_A_2": "other"},
+            [
+                *("--header", "X-A: ${MCP_HEADER_X_A}"),
+                *("--header", "X.A: ${MCP_HEADER_X_A_3}"),
+                *("--header", "Y: ${MCP_HEADER_X_A_2}"),
+            ],
+            ["MCP_HEADER_X_A", "MCP_HEADER_X_A_3", "MCP_HEADER_X_A_2"],
+        ),
+        (
+            ["-H", "X-Api-Key: pre-${MINE}-s3cr3tXYZ99"],
+            {"MINE": "x"},
+            ["--header", "X-Api-Key: ${MCP_HEADER_X_API_KEY}"],
+            ["MCP_HEADER_X_API_KEY"],
+        ),
+        (
+            ["-H", "Authorization: Bearer s3cr3tXYZ99${MINE}"],
+            {"MINE": "x"},
+            [],
+            ["MCP_BEARER_TOKEN"],
+        ),
+        (
+            ["-H", "Cookie: session=${MINE}; user=${OTHER}"],
+            {"MINE": "x", "OTHER": "y"},
+            ["--header", "Cookie: session=${MINE}; user=${OTHER}"],
+            ["MINE", "OTHER"],
+        ),
+        *(
+            (
+                ["-H", f"{name}: {value}"],
+                {},
+                ["--header", f"{name}: ${{MCP_HEADER_{name.upper().replace('-', '_')}}}"],
+                [f"MCP_HEADER_{name.upper().replace('-', '_')}"],
+            )
+            for name, value in (
+                ("X-Custom", "xkQzPmRtLwNbVcDfGhJk"),
+                ("X-Custom", "1234567890123456"),
+                ("X-Custom", "short"),
+                ("X-Tenant", "8f3a9c21e7"),
+                ("X-Tenant", "x" * 41),
+            )
+        ),
+        (
             ["-H", "X-Tenant: acme", "-H", "Date: 2026-07-28", "-H", "x-tenant: other"],
             {},
             ["--header", "Date: 2026-07-28", "--header", "x-tenant: other"],
@@ -162,6 +205,19 @@ def test_a_program_found_through_path_is_named_in_full() -> None:
     assert os.path.isabs(server.arguments[1].split()[0])
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a script that is a program")
+def test_what_a_command_names_here_is_found_from_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("program").touch(mode=0o755)
+    Path("code.py").touch()
+    argv = (URL, "--header-command", "./program code.py none.py")
+    assert server_of(*argv).arguments[1] == f"{tmp_path / 'program'} code.py none.py"
+    [note] = understood(*argv).notes
+    assert note.startswith("`--header-command` names `code.py`, ")
+
+
 def test_every_option_that_names_a_file_is_known() -> None:
     named = {action.dest for action in _parser()._actions if action.metavar == "PATH"}
     assert named == set(PATHS)
@@ -205,6 +261,28 @@ def test_what_the_relay_would_refuse_is_refused_here(argv: list[str], cause: str
 def test_a_secret_in_the_url_is_noted() -> None:
     [note] = understood(f"{URL}?api_key=abcdefgh").notes
     assert "the URL may hold a secret" in note
+
+
+@pytest.mark.parametrize(
+    "option, value, is_noted",
+    [
+        ("--oauth-param", "key=s3cr3t", True),
+        ("--oauth-param", "prompt=consent", False),
+        ("--client-metadata-url", "https://example.com/c?a=s3cr3t", True),
+        ("--client-metadata-url", "https://example.com/c", False),
+        ("--header-command", f"'{sys.executable}' -c 'echo X-K: s3cr3t'", True),
+        ("--header-command", f"'{sys.executable}' s3cr3t-99", True),
+        ("--header-command", f"'{sys.executable}' show mcp", False),
+    ],
+)
+def test_an_option_that_may_show_a_secret_is_noted(option: str, value: str, is_noted: bool) -> None:
+    signs_in = ["--oauth"] if "command" not in option else []
+    notes = understood(URL, *signs_in, option, value).notes
+    assert len(notes) == is_noted
+    for note in notes:
+        assert note.startswith(f"`{option}")
+        assert "may hold a secret" in note
+        assert "s3cr3t" not in note
 
 
 def test_what_the_environment_says_about_the_way_is_noted() -> None:

@@ -144,7 +144,7 @@ def order(arguments: Arguments, environ: Mapping[str, str]) -> Order:
     notes = tuple(_notes(arguments, access, url))
     if command == "config":  # the log is that of the relay, when a client starts it
         shown = client_block.task(arguments, access, given)
-        notes += tuple(client_block.notes(given, environ))
+        notes += tuple(client_block.notes(arguments, given, environ))
         return Order(shown, verbosity, None, notes, access.secrets)
     return Order(
         _task(command, config, access.credential, as_json=arguments.json),
