@@ -16,6 +16,7 @@ from mcp_stdio.cli.settings import Order, Relay, ShowBlock, order
 from mcp_stdio.clients.block import Server
 from mcp_stdio.clients.table import CLIENTS
 from mcp_stdio.errors import UsageFailure
+from mcp_stdio.http.url import Url
 from tests.cli.command import run
 
 URL = "https://example.com/mcp"
@@ -227,13 +228,21 @@ def test_every_option_that_names_a_file_is_known() -> None:
     "url, name",
     [
         ("https://mcp.example.com/mcp", "mcp-example-com"),
-        ("https://LOCALHOST:8000", "localhost"),
-        ("http://127.0.0.1:9/mcp", "mcp-127-0-0-1"),
+        ("https://mcp.example.com:443/mcp/", "mcp-example-com"),
+        ("https://LOCALHOST:8000", "localhost-8000"),
+        ("http://127.0.0.1:9/mcp", "mcp-127-0-0-1-9"),
+        ("https://h.example/a", "h-example-a"),
+        ("https://h.example/A_b/v1/mcp?c=d", "h-example-a-b-v1-mcp"),
+        ("https://h.example/s/k3y0fm1n3xyz/mcp", "h-example-s"),
+        ("https://h.example/s/abcdefghijklmnopqrstu/mcp", "h-example-s"),
+        ("https://müller.example/mcp", "xn-mller-kva-example"),
+        (f"https://{'a' * 60}.{'b' * 60}.example/", f"{'a' * 60}-bbb"),
+        (f"https://{'a' * 63}.example/", "a" * 63),
         ("http://[::1]/", "mcp-1"),
         ("https://xn--bcher-kva.example/", "xn-bcher-kva-example"),
     ],
 )
-def test_the_host_gives_the_name(url: str, name: str) -> None:
+def test_host_port_and_path_give_the_name(url: str, name: str) -> None:
     assert server_of(url) == Server(name, (url,))
 
 
@@ -256,6 +265,26 @@ def test_what_the_relay_would_refuse_is_refused_here(argv: list[str], cause: str
     assert cause in str(failure)
     assert failure.hint
     assert "s3cr3t" not in f"{failure} {failure.hint}"
+
+
+@pytest.mark.parametrize(
+    "argv, is_so",
+    [
+        ([URL], False),
+        ([f"{URL}?x=${{HOME}}"], False),
+        ([URL, "-H", "X-Key: ${MINE}"], False),
+        ([URL, "-H", "X-Key: ${MINE}$${b"], True),
+        ([URL, "--deny-tool", "${a}"], True),
+    ],
+)
+def test_what_only_looks_like_a_variable_is_known(argv: list[str], is_so: bool) -> None:
+    assert server_of(*argv, environ={"MINE": "x"}).has_literals == is_so
+
+
+def test_nothing_in_the_url_looks_like_a_variable() -> None:
+    [url] = server_of(f"{URL}?x=${{HOME}}").arguments
+    assert url == f"{URL}?x=$%7BHOME}}"
+    assert Url.parse(url) == Url.parse(f"{URL}?x=${{HOME}}")
 
 
 def test_a_secret_in_the_url_is_noted() -> None:

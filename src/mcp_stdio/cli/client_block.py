@@ -24,10 +24,16 @@ from mcp_stdio.clients.table import CLIENTS
 from mcp_stdio.credentials import rules
 from mcp_stdio.credentials.rules import Header, is_credential
 from mcp_stdio.errors import UsageFailure, quote
-from mcp_stdio.http.url import secrets_in, user_information
+from mcp_stdio.http.url import DEFAULT_PORTS, Url, secrets_in, user_information
 
 PATHS = ("bearer_token_file", "header_file", "cacert", "cert", "key", "log_file")
 """Options that name a file."""
+
+LONGEST_NAME = 64
+"""Characters of a server's name."""
+
+_USUAL_PATH = "/mcp"
+"""Says nothing about a server."""
 
 _A_VALUE = "x"
 """Stands for the value of a variable that only the client will have."""
@@ -134,11 +140,16 @@ def _server(arguments: Arguments, access: Access, url: str, name: str) -> Server
             program, *rest = source.command
             command = (os.path.abspath(program), *rest)
             setattr(kept, source.option.removeprefix("--").replace("-", "_"), command)
+    # Some clients look for variables in arguments; a request has `{` as `%7B` anyway.
+    words = (*options.written(kept), url.replace("${", "$%7B"))
+    plain = [argument for argument in words if argument not in kept.header]
     return Server(
         name,
-        (*options.written(kept), url),
+        words,
         tuple(Secret(*item) for item in secrets.items()),
         has_references=any(headers.references(line) for line in kept.header),
+        has_literals=any("${" in argument for argument in plain)
+        or any("${" in part for line in kept.header for part in headers.literals(line)),
     )
 
 
@@ -199,7 +210,19 @@ def _commands(arguments: Arguments) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def _name_for(url: str) -> str:
-    """The host as a name: clients take letters, digits and `-`, and a letter first."""
-    host = urlsplit(url).hostname or ""
-    name = re.sub("[^a-z0-9]+", "-", host).strip("-")
-    return name if name[:1].isalpha() else f"mcp-{name}"
+    """Host, port and path as a name, as far as they are not what they usually are.
+
+    Clients take letters, digits and `-`, a letter first, and show it to models: so it ends before
+    what may be a secret in the path.
+    """
+    parsed = Url.parse(url)
+    words = [parsed.host]
+    if parsed.port != DEFAULT_PORTS[parsed.scheme]:
+        words.append(str(parsed.port))
+    path = urlsplit(url).path.rstrip("/")
+    for segment in path.split("/")[1:] if path != _USUAL_PATH else ():
+        if len(segment) > 20 or _is_opaque(segment):
+            break
+        words.append(segment.lower())
+    name = re.sub("[^a-z0-9]+", "-", "-".join(words)).strip("-")
+    return (name if name[:1].isalpha() else f"mcp-{name}")[:LONGEST_NAME].rstrip("-")
