@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ from mcp_stdio.clients.block import Server
 from mcp_stdio.clients.table import CLIENTS
 from mcp_stdio.errors import UsageFailure
 from mcp_stdio.http.url import Url
-from tests.cli.command import run
+from tests.cli.command import environment, run
 
 URL = "https://example.com/mcp"
 
@@ -326,6 +327,21 @@ def test_the_relay_s_log_is_not_written_yet(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert f'"{log}"' in done.stdout
     assert not log.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a script that is a program")
+def test_a_program_that_will_vanish_is_warned_of(tmp_path: Path) -> None:
+    script = tmp_path / "archive-v0" / "mcp-stdio"
+    script.parent.mkdir()
+    script.write_text(
+        f"#!{sys.executable}\nfrom mcp_stdio.cli import main\nraise SystemExit(main())"
+    )
+    script.chmod(0o755)
+    done = subprocess.run(
+        [script, "config", URL], capture_output=True, text=True, env=environment(), check=True
+    )
+    assert f'"{script}"' in done.stdout
+    assert f"{script} is in a cache that may be emptied" in done.stderr
 
 
 @pytest.mark.parametrize("client", [None, *CLIENTS])

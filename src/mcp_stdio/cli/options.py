@@ -56,12 +56,28 @@ def read(argv: Sequence[str]) -> Arguments:
     try:
         arguments, unknown = _parser().parse_known_intermixed_args(argv, Arguments())
     except argparse.ArgumentError as exc:
-        raise UsageFailure(f"`{exc.argument_name}`: {exc.message}", hint=SEE_HELP) from None
+        raise _in_our_words(exc.argument_name or "", exc.message) from None
     if unknown:
         # What follows an `=` may be a secret given to a mistyped option.
         name = quote(unknown[0].partition("=")[0])
         raise UsageFailure(f"unknown option `{name}`", hint=SEE_HELP)
     return arguments
+
+
+def _in_our_words(name: str, message: str) -> UsageFailure:
+    """What argparse found wrong, where it is not one of our `values` that has said it."""
+    option = name.rpartition("/")[2]  # argparse joins all spellings
+    if message.startswith("not allowed with argument "):
+        other = message.rpartition(" ")[2].rpartition("/")[2]
+        return UsageFailure(f"`{other}` and `{option}` exclude each other", hint="leave one out")
+    if message == "expected one argument":
+        return UsageFailure(
+            f"`{option}` needs a value",
+            hint=f"a value that begins with `-` is written as in `{option}=-x`",
+        )
+    if message.startswith("ignored explicit argument"):  # which it repeats
+        return UsageFailure(f"`{option}` takes no value", hint="leave the value out")
+    return UsageFailure(f"`{name}`: {message}", hint=SEE_HELP)
 
 
 def written(arguments: Arguments) -> Iterator[str]:
