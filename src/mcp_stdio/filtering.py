@@ -49,6 +49,9 @@ class FilteredTools:
     def __init__(self, upstream: Upstream, rules: Rules) -> None:
         self._upstream = upstream
         self._rules = rules
+        # Of the list that is being read, which may come page by page.
+        self._listed = 0
+        self._offered = 0
 
     @property
     def version(self) -> str | None:
@@ -60,7 +63,7 @@ class FilteredTools:
         if message.method == spec.CALL_TOOL and not self._rules.allows(message.params.get("name")):
             return _refuse(message)
         if message.method == spec.LIST_TOOLS and message.is_request:
-            call = call.answering(partial(self._filter, call.emit))
+            call = call.answering(partial(self._filter, call.emit, "cursor" not in message.params))
         return self._upstream.send(message, call)
 
     def refresh(self) -> None:
@@ -71,10 +74,10 @@ class FilteredTools:
         """See `Upstream.aclose`."""
         await self._upstream.aclose()
 
-    async def _filter(self, emit: Emit, message: Message) -> None:
-        await emit(self._allowed(message) if message.is_response else message)
+    async def _filter(self, emit: Emit, is_first: bool, message: Message) -> None:
+        await emit(self._allowed(message, is_first) if message.is_response else message)
 
-    def _allowed(self, page: Message) -> Message:
+    def _allowed(self, page: Message, is_first: bool) -> Message:
         """The page without the tools that are not offered; it may become empty."""
         tools = page.result.get(TOOLS)
         if not isinstance(tools, list):
@@ -82,17 +85,24 @@ class FilteredTools:
         is_kept = [
             isinstance(tool, dict) and self._rules.allows(tool.get("name")) for tool in tools
         ]
+        self._count(is_kept, is_first, is_last=page.result.get("nextCursor") is None)
         if all(is_kept):
             return page
         log.info("%d of %d tools are offered", sum(is_kept), len(tools))
-        if not any(is_kept):
-            log.warning("`--allow-tool` and `--deny-tool` leave none of %d tools", len(tools))
         rest = iter(is_kept)
 
         def keep(tool: str) -> str | None:
             return tool if next(rest) else None
 
         return page.edited(lambda text: splice.edit_elements(text, keep, "result", TOOLS))
+
+    def _count(self, is_kept: list[bool], is_first: bool, *, is_last: bool) -> None:
+        if is_first:
+            self._listed = self._offered = 0
+        self._listed += len(is_kept)
+        self._offered += sum(is_kept)
+        if is_last and self._listed and not self._offered:
+            log.warning("`--allow-tool` and `--deny-tool` leave none of %d tools", self._listed)
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +17,8 @@ from mcp_stdio.cli.settings import Order, Relay, ShowBlock, order
 from mcp_stdio.clients.block import Server
 from mcp_stdio.clients.table import CLIENTS
 from mcp_stdio.errors import UsageFailure
-from tests.cli.command import run
+from mcp_stdio.http.url import Url
+from tests.cli.command import environment, run
 
 URL = "https://example.com/mcp"
 
@@ -90,6 +92,49 @@ def test_a_url_alone_needs_nothing_else() -> None:
             ["MINE"],
         ),
         (
+            ["-H", "X-A: s3cr3t-1", "-H", "X.A: s3cr3t-2", "-H", "Y: ${MCP_HEADER_X_A_2}"],
+            {"MCP_HEADER_X_A_2": "other"},
+            [
+                *("--header", "X-A: ${MCP_HEADER_X_A}"),
+                *("--header", "X.A: ${MCP_HEADER_X_A_3}"),
+                *("--header", "Y: ${MCP_HEADER_X_A_2}"),
+            ],
+            ["MCP_HEADER_X_A", "MCP_HEADER_X_A_3", "MCP_HEADER_X_A_2"],
+        ),
+        (
+            ["-H", "X-Api-Key: pre-${MINE}-s3cr3tXYZ99"],
+            {"MINE": "x"},
+            ["--header", "X-Api-Key: ${MCP_HEADER_X_API_KEY}"],
+            ["MCP_HEADER_X_API_KEY"],
+        ),
+        (
+            ["-H", "Authorization: Bearer s3cr3tXYZ99${MINE}"],
+            {"MINE": "x"},
+            [],
+            ["MCP_BEARER_TOKEN"],
+        ),
+        (
+            ["-H", "Cookie: session=${MINE}; user=${OTHER}"],
+            {"MINE": "x", "OTHER": "y"},
+            ["--header", "Cookie: session=${MINE}; user=${OTHER}"],
+            ["MINE", "OTHER"],
+        ),
+        *(
+            (
+                ["-H", f"{name}: {value}"],
+                {},
+                ["--header", f"{name}: ${{MCP_HEADER_{name.upper().replace('-', '_')}}}"],
+                [f"MCP_HEADER_{name.upper().replace('-', '_')}"],
+            )
+            for name, value in (
+                ("X-Custom", "xkQzPmRtLwNbVcDfGhJk"),
+                ("X-Custom", "1234567890123456"),
+                ("X-Custom", "short"),
+                ("X-Tenant", "8f3a9c21e7"),
+                ("X-Tenant", "x" * 41),
+            )
+        ),
+        (
             ["-H", "X-Tenant: acme", "-H", "Date: 2026-07-28", "-H", "x-tenant: other"],
             {},
             ["--header", "Date: 2026-07-28", "--header", "x-tenant: other"],
@@ -149,9 +194,30 @@ def test_files_and_programs_get_full_paths(tmp_path: Path, monkeypatch: pytest.M
     assert again.config.sources[-1].command == (sys.executable, "-c", "a b")
 
 
+def test_a_file_at_home_is_named_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "token").touch()
+    server = server_of(URL, "--bearer-token-file", "~/token")
+    assert server.arguments == ("--bearer-token-file", str(tmp_path / "token"), URL)
+
+
 def test_a_program_found_through_path_is_named_in_full() -> None:
     server = server_of(URL, "--bearer-token-command", "sh -c x")
     assert os.path.isabs(server.arguments[1].split()[0])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a script that is a program")
+def test_what_a_command_names_here_is_found_from_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("program").touch(mode=0o755)
+    Path("code.py").touch()
+    argv = (URL, "--header-command", "./program code.py none.py")
+    assert server_of(*argv).arguments[1] == f"{tmp_path / 'program'} code.py none.py"
+    [note] = understood(*argv).notes
+    assert note.startswith("`--header-command` names `code.py`, ")
 
 
 def test_every_option_that_names_a_file_is_known() -> None:
@@ -163,13 +229,21 @@ def test_every_option_that_names_a_file_is_known() -> None:
     "url, name",
     [
         ("https://mcp.example.com/mcp", "mcp-example-com"),
-        ("https://LOCALHOST:8000", "localhost"),
-        ("http://127.0.0.1:9/mcp", "mcp-127-0-0-1"),
+        ("https://mcp.example.com:443/mcp/", "mcp-example-com"),
+        ("https://LOCALHOST:8000", "localhost-8000"),
+        ("http://127.0.0.1:9/mcp", "mcp-127-0-0-1-9"),
+        ("https://h.example/a", "h-example-a"),
+        ("https://h.example/A_b/v1/mcp?c=d", "h-example-a-b-v1-mcp"),
+        ("https://h.example/s/k3y0fm1n3xyz/mcp", "h-example-s"),
+        ("https://h.example/s/abcdefghijklmnopqrstu/mcp", "h-example-s"),
+        ("https://müller.example/mcp", "xn-mller-kva-example"),
+        (f"https://{'a' * 60}.{'b' * 60}.example/", f"{'a' * 60}-bbb"),
+        (f"https://{'a' * 63}.example/", "a" * 63),
         ("http://[::1]/", "mcp-1"),
         ("https://xn--bcher-kva.example/", "xn-bcher-kva-example"),
     ],
 )
-def test_the_host_gives_the_name(url: str, name: str) -> None:
+def test_host_port_and_path_give_the_name(url: str, name: str) -> None:
     assert server_of(url) == Server(name, (url,))
 
 
@@ -194,9 +268,51 @@ def test_what_the_relay_would_refuse_is_refused_here(argv: list[str], cause: str
     assert "s3cr3t" not in f"{failure} {failure.hint}"
 
 
+@pytest.mark.parametrize(
+    "argv, is_so",
+    [
+        ([URL], False),
+        ([f"{URL}?x=${{HOME}}"], False),
+        ([URL, "-H", "X-Key: ${MINE}"], False),
+        ([URL, "-H", "X-Key: ${MINE}$${b"], True),
+        ([URL, "--deny-tool", "${a}"], True),
+    ],
+)
+def test_what_only_looks_like_a_variable_is_known(argv: list[str], is_so: bool) -> None:
+    assert server_of(*argv, environ={"MINE": "x"}).has_literals == is_so
+
+
+def test_nothing_in_the_url_looks_like_a_variable() -> None:
+    [url] = server_of(f"{URL}?x=${{HOME}}").arguments
+    assert url == f"{URL}?x=$%7BHOME}}"
+    assert Url.parse(url) == Url.parse(f"{URL}?x=${{HOME}}")
+
+
 def test_a_secret_in_the_url_is_noted() -> None:
     [note] = understood(f"{URL}?api_key=abcdefgh").notes
     assert "the URL may hold a secret" in note
+
+
+@pytest.mark.parametrize(
+    "option, value, is_noted",
+    [
+        ("--oauth-param", "key=s3cr3t", True),
+        ("--oauth-param", "prompt=consent", False),
+        ("--client-metadata-url", "https://example.com/c?a=s3cr3t", True),
+        ("--client-metadata-url", "https://example.com/c", False),
+        ("--header-command", f"'{sys.executable}' -c 'echo X-K: s3cr3t'", True),
+        ("--header-command", f"'{sys.executable}' s3cr3t-99", True),
+        ("--header-command", f"'{sys.executable}' show mcp", False),
+    ],
+)
+def test_an_option_that_may_show_a_secret_is_noted(option: str, value: str, is_noted: bool) -> None:
+    signs_in = ["--oauth"] if "command" not in option else []
+    notes = understood(URL, *signs_in, option, value).notes
+    assert len(notes) == is_noted
+    for note in notes:
+        assert note.startswith(f"`{option}")
+        assert "may hold a secret" in note
+        assert "s3cr3t" not in note
 
 
 def test_what_the_environment_says_about_the_way_is_noted() -> None:
@@ -211,6 +327,21 @@ def test_the_relay_s_log_is_not_written_yet(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert f'"{log}"' in done.stdout
     assert not log.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a script that is a program")
+def test_a_program_that_will_vanish_is_warned_of(tmp_path: Path) -> None:
+    script = tmp_path / "archive-v0" / "mcp-stdio"
+    script.parent.mkdir()
+    script.write_text(
+        f"#!{sys.executable}\nfrom mcp_stdio.cli import main\nraise SystemExit(main())"
+    )
+    script.chmod(0o755)
+    done = subprocess.run(
+        [script, "config", URL], capture_output=True, text=True, env=environment(), check=True
+    )
+    assert f'"{script}"' in done.stdout
+    assert f"{script} is in a cache that may be emptied" in done.stderr
 
 
 @pytest.mark.parametrize("client", [None, *CLIENTS])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 import hypothesis
 import hypothesis.strategies as st
@@ -135,6 +136,21 @@ def test_every_option_has_its_place(argv: list[str], name: str, value: object) -
     assert getattr(parse([*argv, URL]), name) == value
 
 
+FILES = [action for action in _parser()._actions if action.metavar == "PATH"]
+
+
+@pytest.mark.parametrize("action", FILES, ids=lambda action: action.dest)
+def test_a_tilde_is_the_home_directory_though_no_shell_has_seen_it(
+    action: argparse.Action, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = os.path.abspath("home")
+    monkeypatch.setenv("HOME", home)
+    monkeypatch.setenv("USERPROFILE", home)
+    for argv in ([action.option_strings[-1], "~/p"], [f"{action.option_strings[-1]}=~/p"]):
+        assert getattr(parse([*argv, URL]), action.dest) == f"{home}/p"
+    assert getattr(parse([action.option_strings[-1], "./~", URL]), action.dest) == "./~"
+
+
 DURATIONS = (
     *("--timeout-connect", "--timeout-read", "--timeout-call", "--drain-timeout"),
     *("--oauth-timeout", "--oauth-start-wait"),
@@ -218,7 +234,8 @@ def test_what_may_be_secret_is_not_repeated(option: str, value: str, accepted: s
     ],
 )
 def test_two_ways_to_say_a_thing_exclude_each_other(one: str, other: str) -> None:
-    with pytest.raises(UsageFailure, match="not allowed with"):
+    names = f"`{one}` and `{other.partition('=')[0]}` exclude each other"
+    with pytest.raises(UsageFailure, match=names):
         parse([one, other, URL])
 
 
@@ -285,8 +302,22 @@ def test_the_value_of_a_mistyped_option_is_not_repeated() -> None:
 
 
 def test_an_option_without_its_value_is_named() -> None:
-    with pytest.raises(UsageFailure, match="--timeout-read"):
+    with pytest.raises(UsageFailure, match="`--timeout-read` needs a value"):
         parse([URL, "--timeout-read"])
+
+
+@pytest.mark.parametrize("option", ["--deny-tool", "--bearer-token", "--header"])
+def test_it_is_said_how_a_value_begins_with_a_hyphen(option: str) -> None:
+    with pytest.raises(UsageFailure, match=f"`{option}` needs a value") as caught:
+        parse([option, "-x*", URL])
+    assert f"`{option}=-x`" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("option", ["--oauth", "--insecure"])
+def test_a_value_for_an_option_that_takes_none_is_not_repeated(option: str) -> None:
+    with pytest.raises(UsageFailure) as caught:
+        parse([f"{option}=s3cr3t", URL])
+    assert str(caught.value) == f"`{option}` takes no value"
 
 
 def everything() -> list[str]:
@@ -334,5 +365,5 @@ def test_what_is_written_says_what_is_not_the_default(
 
 
 def test_quiet_and_verbose_exclude_each_other() -> None:
-    with pytest.raises(UsageFailure, match="not allowed with"):
+    with pytest.raises(UsageFailure, match="`--quiet` and `--verbose` exclude each other"):
         parse(["-q", "-v", URL])

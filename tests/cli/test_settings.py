@@ -136,12 +136,24 @@ def test_what_makes_no_sense_is_refused_with_a_hint(argv: list[str], cause: str)
         ("example.com/mcp", "https://example.com/mcp"),
         ("localhost:8000/mcp", "http://localhost:8000/mcp"),
         ("tset", "https://tset"),
+        ("http:/x", "http://x"),
+        ("HTTPS:example.com/mcp", "https://example.com/mcp"),
+        ("https", "https://https"),
     ],
 )
 def test_a_bare_word_gets_a_proposal(word: str, url: str) -> None:
     failure = refusal(word)
     assert f"`{word}` is neither a URL nor a command" in str(failure)
     assert failure.hint == f"did you mean `{url}`?"
+
+
+@pytest.mark.parametrize("command", ["", "test", "login", "logout", "config"])
+def test_a_missing_url_is_shown_where_it_belongs(command: str) -> None:
+    failure = refusal(*command.split()) if command else refusal("-v")
+    assert (
+        failure.hint
+        == f"as in `{' '.join(['mcp-stdio', *command.split()])} https://example.com/mcp`"
+    )
 
 
 def test_a_password_without_a_scheme_is_not_repeated() -> None:

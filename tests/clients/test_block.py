@@ -156,6 +156,13 @@ def test_it_is_said_where_a_header_s_value_becomes_visible(name: str, is_so: int
     assert "`ps`" not in advice(CLIENTS[name], PLAIN, PROGRAM, "linux")
 
 
+@pytest.mark.parametrize("name, is_so", [("claude-code", 1), ("gemini", 1), ("cursor", 0)])
+def test_it_is_said_where_a_client_takes_plain_text_for_a_variable(name: str, is_so: int) -> None:
+    server = Server("example", (f"{URL}?x=${{HOME}}",), has_literals=True)
+    assert advice(CLIENTS[name], server, PROGRAM, "linux").count("meant as it is") == is_so
+    assert "meant as it is" not in advice(CLIENTS[name], SECRET, PROGRAM, "linux")
+
+
 def test_claude_code_has_a_command_for_it() -> None:
     assert advice(CLIENTS["claude-code"], SECRET, PROGRAM, "linux").splitlines()[-1] == (
         "claude mcp add --env 'KEY=${KEY}' --scope user example -- /opt/bin/mcp-stdio --header "

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mcp_stdio.clients.program import command
+from mcp_stdio.clients.program import command, is_for_one_run
 
 SUFFIX = ".exe" if sys.platform == "win32" else ""
 
@@ -44,3 +44,20 @@ def test_the_link_of_an_installer_stays_a_link(script: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize("argv0", ["/x/mcp_stdio/__main__.py", "-c", "", "/no/such/mcp-stdio"])
 def test_anything_else_is_started_by_the_interpreter(argv0: str) -> None:
     assert command(argv0) == (sys.executable, "-m", "mcp_stdio")
+
+
+@pytest.mark.parametrize(
+    "program, is_so",
+    [
+        ("/home/ann/.cache/uv/archive-v0/Xy/bin/mcp-stdio", True),
+        ("/Users/ann/Library/Caches/pipx/0a1b/bin/python", True),
+        ("/home/ann/.local/pipx/.cache/0a1b/bin/mcp-stdio", True),
+        ("C:\\Users\\ann\\AppData\\Local\\uv\\cache\\archive-v0\\Xy\\mcp-stdio.exe", True),
+        ("/home/ann/.local/bin/mcp-stdio", False),
+        ("/home/ann/.local/share/pipx/venvs/mcp-stdio/bin/python", False),
+        ("/home/ann/.local/share/uv/tools/mcp-stdio/bin/mcp-stdio", False),
+        ("/srv/cache/mcp-stdio", False),
+    ],
+)
+def test_a_program_in_the_cache_of_a_runner_is_known(program: str, is_so: bool) -> None:
+    assert is_for_one_run((program, "-m", "mcp_stdio")) == is_so

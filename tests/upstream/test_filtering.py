@@ -270,6 +270,22 @@ async def test_pages_are_filtered_one_by_one_where_they_are_not_merged() -> None
         assert second.result == {"tools": [OFFERED["b"]], "nextCursor": "2"}
 
 
+@pytest.mark.parametrize(
+    "allowed, warnings",
+    [("a", []), ("c", []), ("x", ["`--allow-tool` and `--deny-tool` leave none of 3 tools"])],
+)
+async def test_only_a_whole_list_is_found_empty(
+    allowed: str, warnings: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "mcp_stdio.filtering")
+    async with relayed(Paged(), merge_pages=False, allow_tools=(allowed,)) as client:
+        await client.shake_hands()
+        for times in (1, 2):
+            for cursor in ({}, {"cursor": "1"}, {"cursor": "2"}):
+                await asked_of(client, "tools/list", cursor)
+            assert caplog.messages == warnings * times
+
+
 async def test_nothing_stands_in_the_way_where_no_tool_is_left_out() -> None:
     async with relayed(Server()) as client:
         assert not isinstance(client.upstream, FilteredTools)

@@ -106,6 +106,12 @@ def _run(argv: Sequence[str]) -> int:
 
             client = table.GENERAL if choice is None else table.CLIENTS[choice]
             command = program.command()
+            if program.is_for_one_run(command):
+                logger.warning(
+                    "%s is in a cache that may be emptied: install mcp-stdio, as with `uv tool "
+                    "install` or `pipx install`, and run its `config`",
+                    command[0],
+                )
             # It names no value, and what only looks like one must stay, for it can be pasted.
             _write(block.advice(client, server, command, sys.platform))
             print(block.block(client, server, command))

@@ -60,6 +60,19 @@ def references(text: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def literals(text: str) -> list[str]:
+    """What stands before, between and after the variables that `expand` would look up."""
+    parts, end = [""], 0
+    for match in re.finditer(_VARIABLE, text):
+        parts[-1] += text[end : match.start()]
+        end = match.end()
+        if match[1] is None:
+            parts[-1] += "${"
+        else:
+            parts.append("")
+    return [*parts[:-1], parts[-1] + text[end:]]
+
+
 def expanded(lines: Iterable[str], environ: Mapping[str, str]) -> Iterator[str]:
     """The values that `expand` puts into these lines: each is a secret by itself."""
     for line in lines:

@@ -56,12 +56,28 @@ def read(argv: Sequence[str]) -> Arguments:
     try:
         arguments, unknown = _parser().parse_known_intermixed_args(argv, Arguments())
     except argparse.ArgumentError as exc:
-        raise UsageFailure(f"`{exc.argument_name}`: {exc.message}", hint=SEE_HELP) from None
+        raise _in_our_words(exc.argument_name or "", exc.message) from None
     if unknown:
         # What follows an `=` may be a secret given to a mistyped option.
         name = quote(unknown[0].partition("=")[0])
         raise UsageFailure(f"unknown option `{name}`", hint=SEE_HELP)
     return arguments
+
+
+def _in_our_words(name: str, message: str) -> UsageFailure:
+    """What argparse found wrong, where it is not one of our `values` that has said it."""
+    option = name.rpartition("/")[2]  # argparse joins all spellings
+    if message.startswith("not allowed with argument "):
+        other = message.rpartition(" ")[2].rpartition("/")[2]
+        return UsageFailure(f"`{other}` and `{option}` exclude each other", hint="leave one out")
+    if message == "expected one argument":
+        return UsageFailure(
+            f"`{option}` needs a value",
+            hint=f"a value that begins with `-` is written as in `{option}=-x`",
+        )
+    if message.startswith("ignored explicit argument"):  # which it repeats
+        return UsageFailure(f"`{option}` takes no value", hint="leave the value out")
+    return UsageFailure(f"`{name}`: {message}", hint=SEE_HELP)
 
 
 def written(arguments: Arguments) -> Iterator[str]:
@@ -121,6 +137,7 @@ def _add_credentials(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--bearer-token-file",
         metavar="PATH",
+        type=values.path,
         help="take the token from a file, and again when the server refuses it",
     )
     group.add_argument(
@@ -140,6 +157,7 @@ def _add_credentials(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--header-file",
         metavar="PATH",
+        type=values.path,
         help="take headers from a file, a `Key: Value` on each line, `#` before comments; read "
         "again when the server refuses them",
     )
@@ -172,9 +190,21 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
         type=duration,
         help=f"the longest a call may take in all; 0: any (default: {_DEFAULT.timeout_call:g})",
     )
-    group.add_argument("--cacert", metavar="PATH", help="PEM file of certificates to trust as well")
-    group.add_argument("--cert", metavar="PATH", help="PEM file of the client certificate to show")
-    group.add_argument("--key", metavar="PATH", help="its private key, if it is in another file")
+    group.add_argument(
+        "--cacert",
+        metavar="PATH",
+        type=values.path,
+        help="PEM file of certificates to trust as well",
+    )
+    group.add_argument(
+        "--cert",
+        metavar="PATH",
+        type=values.path,
+        help="PEM file of the client certificate to show",
+    )
+    group.add_argument(
+        "--key", metavar="PATH", type=values.path, help="its private key, if it is in another file"
+    )
     group.add_argument(
         "--insecure", action="store_true", help="accept any certificate; for experiments only"
     )
@@ -275,7 +305,9 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
         "-v", "--verbose", action="count", help="tell more; twice: the wire as well"
     )
     loudness.add_argument("-q", "--quiet", action="store_true", help="tell errors only")
-    group.add_argument("--log-file", metavar="PATH", help="write the log there as well")
+    group.add_argument(
+        "--log-file", metavar="PATH", type=values.path, help="write the log there as well"
+    )
     group.add_argument(
         "-V",
         "--version",

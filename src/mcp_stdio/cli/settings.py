@@ -5,6 +5,7 @@ another. Refuses to do anything of it (`cli`). Pure but for a look whether named
 """
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -116,7 +117,7 @@ def order(arguments: Arguments, environ: Mapping[str, str]) -> Order:
             "`--transport sse` and `--protocol-era modern` exclude each other",
             hint="HTTP+SSE is of 2024-11-05; leave out one of the two",
         )
-    given = _url(words)
+    given = _url(words, command)
     url = _parse_url(given)
     if command == "config":
         from mcp_stdio.cli import client_block
@@ -144,7 +145,7 @@ def order(arguments: Arguments, environ: Mapping[str, str]) -> Order:
     notes = tuple(_notes(arguments, access, url))
     if command == "config":  # the log is that of the relay, when a client starts it
         shown = client_block.task(arguments, access, given)
-        notes += tuple(client_block.notes(given, environ))
+        notes += tuple(client_block.notes(arguments, given, environ))
         return Order(shown, verbosity, None, notes, access.secrets)
     return Order(
         _task(command, config, access.credential, as_json=arguments.json),
@@ -184,10 +185,11 @@ def _demo(arguments: Arguments, words: Sequence[str]) -> Demo:
     return Demo(arguments.serve)
 
 
-def _url(words: Sequence[str]) -> str:
+def _url(words: Sequence[str], command: str) -> str:
     if not words:
+        start = "mcp-stdio" if command == "relay" else f"mcp-stdio {command}"
         raise UsageFailure(
-            "the URL of the server is missing", hint="as in `mcp-stdio https://example.com/mcp`"
+            "the URL of the server is missing", hint=f"as in `{start} https://example.com/mcp`"
         )
     if len(words) > 1:
         # The words are not repeated: `-H Authorization: Bearer TOKEN` without quotes ends here.
@@ -198,9 +200,11 @@ def _url(words: Sequence[str]) -> str:
     word = words[0]
     if "://" not in word:
         shown = quote(word.rpartition("@")[2])  # before it may stand a password
+        scheme, rest = _probable_scheme(word), shown
+        if typo := re.match("(https?):/*(?=[^/])", shown, re.IGNORECASE):
+            scheme, rest = typo[1].lower(), shown[typo.end() :]
         raise UsageFailure(
-            f"`{shown}` is neither a URL nor a command",
-            hint=f"did you mean `{_probable_scheme(word)}://{shown}`?",
+            f"`{shown}` is neither a URL nor a command", hint=f"did you mean `{scheme}://{rest}`?"
         )
     return word
 

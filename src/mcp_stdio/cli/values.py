@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import re
 import shlex
 import sys
@@ -151,6 +152,11 @@ def glob(text: str) -> str:
             "the pattern is empty; a name is expected, or one with `*`, `?` or `[…]` in it"
         )
     return text
+
+
+def path(text: str) -> str:
+    """A file; `~` is the home directory also where no shell has seen it, as in a client's block."""
+    return os.path.expanduser(text)
 
 
 def command(text: str) -> tuple[str, ...]:

@@ -29,13 +29,15 @@ class Secret(NamedTuple):
 class Server(NamedTuple):
     """The server as a client sees it: a name, the program's arguments, what its environment needs.
 
-    `has_references` says that arguments name variables, as `${NAME}`.
+    `has_references` says that arguments name variables, as `${NAME}`; `has_literals`, that there
+    is a `${` in them that means nothing but itself.
     """
 
     name: str
     arguments: tuple[str, ...]
     secrets: tuple[Secret, ...] = ()
     has_references: bool = False
+    has_literals: bool = False
 
 
 def block(client: Client, server: Server, command: Sequence[str]) -> str:
@@ -86,6 +88,11 @@ def _advice(client: Client, server: Server, command: Sequence[str], platform: st
         yield (
             f"{client.title} puts the values of `${{NAME}}` into the arguments by itself, where "
             "`ps` shows them; `--header-file` and `--header-command` avoid that"
+        )
+    if client.expands_arguments and server.has_literals:
+        yield (
+            f"{client.title} takes every `${{NAME}}` in the arguments for a variable, also what is "
+            "meant as it is; `--header-file` keeps such a header out of them"
         )
     if client is CLIENTS["claude-code"]:
         yield f"or run this, for all projects:\n{adding(server, command, platform)}"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
+from collections.abc import Sequence
 
 SCRIPT = "mcp-stdio"
 
@@ -22,3 +24,10 @@ def command(started_as: str | None = None) -> tuple[str, ...]:
     if name == SCRIPT and (found := shutil.which(word)) is not None:
         return (os.path.abspath(found),)
     return (sys.executable, "-m", "mcp_stdio")
+
+
+def is_for_one_run(command: Sequence[str]) -> bool:
+    """Whether what starts this program is in a cache of `uvx` or `pipx run`, and will vanish."""
+    *places, _ = re.split(r"[/\\]", command[0].lower())
+    is_of_uv = any(re.fullmatch(r"(archive|builds|environments)-v\d+", place) for place in places)
+    return is_of_uv or ("pipx" in places and not {"cache", ".cache", "caches"}.isdisjoint(places))
