@@ -175,17 +175,20 @@ async def _perform(
 
 
 async def _paste(narrator: Narrator, state: str) -> Mapping[str, str]:
-    async for line in Input(sys.stdin.fileno(), MAX_PASTED):
-        if not isinstance(line, bytes) or not line.strip():
-            continue
-        try:
-            found = redirect.pasted(line.decode(errors="replace"))
-        except ValueError as exc:
-            narrator.tell(f"that cannot be used: {exc}; paste the whole address")
-            continue
-        if redirect.is_awaited(found, state):
-            return found
-        narrator.tell("that is the answer to another sign-in; paste the address of this one")
+    with narrator.asking():
+        async for line in Input(sys.stdin.fileno(), MAX_PASTED, keeps_blank=True):
+            text = line.decode(errors="replace") if isinstance(line, bytes) else ""
+            narrator.entered(text)
+            if not text.strip():
+                continue
+            try:
+                found = redirect.pasted(text)
+            except ValueError as exc:
+                narrator.tell(f"that cannot be used: {exc}; paste the whole address")
+                continue
+            if redirect.is_awaited(found, state):
+                return found
+            narrator.tell("that is the answer to another sign-in; paste the address of this one")
     await trio.sleep_forever()  # the terminal is gone; the browser may still come back
     raise AssertionError
 
