@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -143,6 +144,20 @@ def test_an_address_that_comes_in_parts_stands_as_it_was_pasted(environ: dict[st
             login.type("\n")
             assert login.wait() == 0
             assert f"{PROMPT} {address}" in "".join(login.rows)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others do not let such a line end")
+def test_an_address_that_the_terminal_cuts_off_is_not_taken(environ: dict[str, str]) -> None:
+    with protected_server() as url:
+        with typed("login", "--oauth-no-browser", url, env=environ) as login:
+            login.until(PROMPT, is_last=True)
+            address = came_back(login, "c-1")
+            for part in (address, "&session_state=", "s" * 3000, "s" * 3000, "\n"):
+                login.type(part)
+            login.until("the terminal has cut it off after 4095 bytes")
+            login.until(PROMPT, is_last=True)
+            login.type(address.partition("?")[2] + "\n")
+            assert login.wait() == 0
 
 
 def test_a_log_line_does_not_run_into_what_is_pasted(environ: dict[str, str]) -> None:

@@ -41,7 +41,10 @@ from mcp_stdio.terminal import AFTER
 from mcp_stdio.upstream.refusal import refusal
 
 MAX_PASTED = 64 * 1024
-"""Bytes of a pasted line; terminals cut it off long before."""
+"""Bytes of a pasted line; most terminals cut it off long before."""
+
+CUT_OFF_AT = 4095
+"""Bytes of a line that Linux keeps before its line end (termios(3)); it drops the rest."""
 
 PATIENCE = 30.0
 """Seconds for the server to say what it wants."""
@@ -180,6 +183,12 @@ async def _paste(narrator: Narrator, state: str) -> Mapping[str, str]:
             text = line.decode(errors="replace") if isinstance(line, bytes) else ""
             narrator.entered(text)
             if not text.strip():
+                continue
+            if len(line) == CUT_OFF_AT:  # what is missing may be half a code
+                narrator.tell(
+                    f"that cannot be used: the terminal has cut it off after {CUT_OFF_AT} bytes;\n"
+                    "paste only its `code=...`, `state=...` and `iss=...`, with `&` between them"
+                )
                 continue
             try:
                 found = redirect.pasted(text)
