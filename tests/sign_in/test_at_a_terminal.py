@@ -12,9 +12,12 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
+from urllib.request import urlopen
 
 import pytest
 
+from tests.cli.command import LIMIT
 from tests.oauth.keeper import PAGE, URL
 from tests.oauth.test_store_processes import keeping, said
 from tests.terminal import Typed, typed
@@ -158,6 +161,22 @@ def test_an_address_that_the_terminal_cuts_off_is_not_taken(environ: dict[str, s
             login.until(PROMPT, is_last=True)
             login.type(address.partition("?")[2] + "\n")
             assert login.wait() == 0
+
+
+def test_a_browser_that_comes_back_leaves_what_was_typed_to_stand(environ: dict[str, str]) -> None:
+    with protected_server() as url:
+        with typed("login", "--oauth-no-browser", url, env=environ) as login:
+            login.until(PROMPT, is_last=True)
+            login.type("htt")
+            login.until(f"{PROMPT} htt", is_last=True)
+            listening = re.search(r"redirect_uri=([^&\s]+)", login.written)
+            assert listening is not None
+            query = urlsplit(came_back(login, "c-1")).query
+            with urlopen(f"{unquote(listening[1])}?{query}", timeout=LIMIT) as page:
+                page.read()
+            assert login.wait() == 0
+            at = login.rows.index(f"{PROMPT} htt")
+            assert login.rows[at + 1].startswith("signed in"), login.rows[at:]
 
 
 def test_a_log_line_does_not_run_into_what_is_pasted(environ: dict[str, str]) -> None:
