@@ -48,6 +48,42 @@ def test_a_line_never_reaches_the_last_column_of_a_terminal_of_80() -> None:
     assert screen(stream.getvalue())[0] == ["x" * 76 + "…"]
 
 
+def test_nothing_is_drawn_over_what_is_typed() -> None:
+    line, stream = live()
+    line.draw("waiting, 10 s left")
+    with line.asking("name: "):
+        stream.write("some")
+        line.draw("waiting, 9 s left")
+        stream.write("body")
+        assert screen(stream.getvalue()) == (["name: somebody"], len("name: somebody"))
+    assert screen(stream.getvalue()) == (["name: somebody", ""], 0)
+    line.draw("waiting, 8 s left")
+    assert screen(stream.getvalue())[0] == ["name: somebody", "waiting, 8 s left"]
+
+
+def test_what_stays_gets_a_new_prompt_under_it() -> None:
+    line, stream = live()
+    with line.asking("name: "):
+        stream.write("some")
+        line.tell("somebody else has come")
+        stream.write("body\n")
+        line.entered()
+        line.tell("no such name")
+        stream.write("me\n")
+        line.entered()
+    rows = ["name: some", "somebody else has come", "name: body", "no such name", "name: me", ""]
+    assert screen(stream.getvalue()) == (rows, 0)
+
+
+def test_a_log_line_begins_a_line_of_its_own_where_somebody_types() -> None:
+    line, stream = live()
+    with line.asking("name: "):
+        for text in ("one", "two"):
+            line.clear()
+            stream.write(f"{text}\n")
+    assert screen(stream.getvalue()) == (["name:", "one", "two", ""], 0)
+
+
 def test_a_wide_character_counts_two_columns() -> None:
     line, stream = live()
     line.draw("待" * 100)

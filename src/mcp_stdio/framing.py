@@ -33,11 +33,13 @@ class Oversized(NamedTuple):
 class Lines:
     """Cuts a stream of bytes into lines of at most `max_size` bytes.
 
-    The time taken is linear in the bytes fed, however they are cut up.
+    The time taken is linear in the bytes fed, however they are cut up. With `keeps_blank` the lines
+    with nothing in them are handed out as well: a person who presses Enter wants an answer.
     """
 
-    def __init__(self, max_size: int) -> None:
+    def __init__(self, max_size: int, *, keeps_blank: bool = False) -> None:
         self._max_size = max_size
+        self._keeps_blank = keeps_blank
         self._kept = bytearray()
         self._size = 0
         self._scanner: MemberScanner | None = None
@@ -57,7 +59,8 @@ class Lines:
     def end(self) -> list[bytes | Oversized]:
         """The last line, when the input ended without a line end after it."""
         lines: list[bytes | Oversized] = []
-        self._end_line(lines)
+        if self._size:
+            self._end_line(lines)
         return lines
 
     def _add(self, piece: bytes) -> None:
@@ -85,7 +88,7 @@ class Lines:
                 del self._kept[-1]
             if self._is_first and self._kept.startswith(BYTE_ORDER_MARK):
                 del self._kept[: len(BYTE_ORDER_MARK)]
-            if self._kept and not self._kept.isspace():
+            if self._keeps_blank or (self._kept and not self._kept.isspace()):
                 lines.append(bytes(self._kept))
             self._kept.clear()
         self._size = 0

@@ -3,15 +3,17 @@
 Owns one line of a stream: it is drawn, overwritten, and gone without a trace, so that what stays
 is told in whole lines. Where it could not be drawn (a pipe, `TERM=dumb`) nothing is. Carriage
 returns and blanks do it, which every terminal knows, that of an old Windows included; colour is
-for those who want it. Refuses to know what is waited for; text comes fit to be seen.
+for those who want it. Where somebody is asked to type, the line is theirs: what they have typed so
+far stands in it, unknown here, and is never drawn over. Refuses to know what is waited for; text
+comes fit to be seen.
 """
 
 from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import TextIO, TypeVar
 
 import trio
@@ -54,10 +56,15 @@ class LiveLine:
         self._stream = stream
         self._is_live = is_live
         self._shown = ""
+        self._prompt = ""
+        self._is_asked = False  # the cursor stands behind the prompt, or what was typed there
 
     def draw(self, text: str) -> None:
-        """Show `text` in place of what the line shows; the cursor stays behind it."""
-        if not self._is_live:
+        """Show `text` in place of what the line shows; the cursor stays behind it.
+
+        While somebody is asked nothing is shown.
+        """
+        if not self._is_live or self._prompt:
             return
         # In the last column some terminals wrap, and behind the text may stand a `^C`.
         text = _cut(text, self._width() - 1 - SPARE)
@@ -68,8 +75,11 @@ class LiveLine:
         self._write(f"\r{text}" + (" " * rest + "\b" * rest if rest > 0 else ""))
 
     def clear(self) -> None:
-        """Leave the line as if it had never been there."""
-        if self._shown:
+        """Leave the line as if it had never been there; one that is typed into is left to stand."""
+        if self._is_asked:
+            self._is_asked = False
+            self._write("\n")
+        elif self._shown:
             self._write("\r" + " " * (_columns(self._shown) + SPARE) + "\r")
             self._shown = ""
 
@@ -78,8 +88,34 @@ class LiveLine:
         shown = self._shown
         self.clear()
         self._write(f"{text}\n")
-        if shown:
+        if self._prompt:
+            self._ask()
+        elif shown:
             self.draw(shown)
+
+    @contextmanager
+    def asking(self, prompt: str) -> Iterator[None]:
+        """Show `prompt` and draw nothing meanwhile: somebody may be typing behind it.
+
+        It is shown again only under what is told.
+        """
+        self.clear()
+        self._shown, self._prompt = "", prompt
+        try:
+            self._ask()
+            yield
+        finally:
+            self._prompt = ""
+            self.clear()
+
+    def entered(self) -> None:
+        """They have pressed Enter: the cursor is in a new line."""
+        self._is_asked = False
+
+    def _ask(self) -> None:
+        if self._is_live:
+            self._is_asked = True  # first, as in `draw`
+            self._write(self._prompt)
 
     async def during(
         self,

@@ -56,6 +56,12 @@ def test_line_is_what_ends_in_lf(stream: bytes, lines: list[bytes]) -> None:
     assert every_way(stream) == lines
 
 
+def test_a_person_who_presses_enter_may_be_heard() -> None:
+    lines = Lines(LIMIT, keeps_blank=True)
+    assert lines.feed(b"\n \r\none\n\n") == [b"", b" ", b"one", b""]
+    assert lines.end() == []
+
+
 @given(st.lists(st.binary(min_size=1, max_size=20)), st.data())
 def test_any_lines_come_out_as_they_went_in(parts: list[bytes], data: st.DataObject) -> None:
     lines = [b"x" + part.replace(b"\n", b" ").rstrip(b"\r") + b"x" for part in parts]

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
+from urllib.request import urlopen
 
 import pytest
 
+from tests.cli.command import LIMIT
 from tests.oauth.keeper import PAGE, URL
 from tests.oauth.test_store_processes import keeping, said
-from tests.terminal import typed
+from tests.terminal import Typed, typed
 
 TYPED_IN_VAIN = "https://elsewhere.example/"
 
+PROMPT = "address:"
+
 
 class _Handler(BaseHTTPRequestHandler):
-    """A protected server and its authorization server, where nobody ever signs in."""
+    """A protected server and its authorization server: any code will do, a device's never does."""
 
     def do_GET(self) -> None:
         base = f"http://{self.headers['Host']}"
@@ -42,7 +49,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._say({}, 404)
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
+        body = self.rfile.read(int(self.headers["Content-Length"]))
         match self.path:
             case "/register":
                 self._say({"client_id": "c-1", "redirect_uris": []}, 201)
@@ -52,6 +59,8 @@ class _Handler(BaseHTTPRequestHandler):
                     {"device_code": "d", "user_code": "WDJB-MJHT", "verification_uri": page}
                     | {"expires_in": 90, "interval": 1}
                 )
+            case "/token" if b"authorization_code" in body:
+                self._say({"access_token": "t-1", "token_type": "Bearer"})
             case "/token":
                 self._say({"error": "authorization_pending"}, 400)
             case _:
@@ -87,24 +96,98 @@ def environ(tmp_path: Path) -> dict[str, str]:
     return {"XDG_CONFIG_HOME": str(tmp_path)}
 
 
-def test_the_browser_is_waited_for_with_the_time_that_is_left(environ: dict[str, str]) -> None:
+def came_back(login: Typed, code: str) -> str:
+    """The address that a browser ends at."""
+    state = re.search(r"[?&]state=([^&\s]+)", login.written)
+    assert state is not None
+    return f"http://127.0.0.1:9/callback?code={code}&state={state[1]}"
+
+
+def test_where_an_address_may_be_pasted_the_time_stands_above_the_prompt(
+    environ: dict[str, str],
+) -> None:
     with protected_server() as url:
-        options = ("--oauth-no-browser", "--oauth-timeout", "75")
+        options = ("--oauth-no-browser", "--oauth-timeout", "120")
         with typed("login", *options, url, env=environ) as login:
-            rows = login.until("waiting for the browser", is_last=True)
-            text = "\n".join(rows)
-            assert "to sign in, open this page within 75 seconds:\n\n    http" in text
-            assert "or paste here where the browser was sent in the end" in text
-            assert re.fullmatch(
-                r"waiting for the browser, or for its address here: 1:[01]0 left", rows[-1]
+            text = "\n".join(login.until(PROMPT, is_last=True))
+            assert "to sign in, open this page:\n\n    http" in text
+            assert text.endswith(
+                "\nwaiting up to 2:00 for the browser to come back;\n"
+                "or paste here where it was sent in the end, and press Enter\n" + PROMPT
             )
-            login.type(f"{TYPED_IN_VAIN}\n")
-            login.until("that cannot be used")
-            login.until("waiting for the browser", is_last=True)
             login.type("\x03")
             assert login.wait() == 130
-            assert login.rows[-1] == ""
+            assert login.rows[-2:] == [f"{PROMPT} ^C", ""]
             assert "Traceback" not in login.written
+
+
+def test_each_line_that_is_no_address_gets_another_prompt(environ: dict[str, str]) -> None:
+    with protected_server() as url:
+        with typed("login", "--oauth-no-browser", url, env=environ) as login:
+            login.until(PROMPT, is_last=True)
+            time.sleep(1)  # for less than all the time to be left
+            login.type(f"{TYPED_IN_VAIN}\n")
+            login.until("that cannot be used")
+            assert f"{PROMPT} {TYPED_IN_VAIN}" in login.until(PROMPT, is_last=True)
+            login.type("\n")
+            login.until("waiting up to 1:")
+            login.until(PROMPT, is_last=True)
+            login.type(came_back(login, "c-1") + "\n")
+            assert login.wait() == 0
+
+
+def test_an_address_that_comes_in_parts_stands_as_it_was_pasted(environ: dict[str, str]) -> None:
+    with protected_server() as url:
+        with typed("login", "--oauth-no-browser", url, env=environ) as login:
+            login.until(PROMPT, is_last=True)
+            address = came_back(login, "c" * 300)
+            for part in (address[:200], address[200:]):
+                login.type(part)
+                time.sleep(2.2)  # a line that counts would be drawn anew meanwhile
+            login.type("\n")
+            assert login.wait() == 0
+            assert f"{PROMPT} {address}" in "".join(login.rows)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others do not let such a line end")
+def test_an_address_that_the_terminal_cuts_off_is_not_taken(environ: dict[str, str]) -> None:
+    with protected_server() as url:
+        with typed("login", "--oauth-no-browser", url, env=environ) as login:
+            login.until(PROMPT, is_last=True)
+            address = came_back(login, "c-1")
+            for part in (address, "&session_state=", "s" * 3000, "s" * 3000, "\n"):
+                login.type(part)
+            login.until("the terminal has cut it off after 4095 bytes")
+            login.until(PROMPT, is_last=True)
+            login.type(address.partition("?")[2] + "\n")
+            assert login.wait() == 0
+
+
+def test_a_browser_that_comes_back_leaves_what_was_typed_to_stand(environ: dict[str, str]) -> None:
+    with protected_server() as url:
+        with typed("login", "--oauth-no-browser", url, env=environ) as login:
+            login.until(PROMPT, is_last=True)
+            login.type("htt")
+            login.until(f"{PROMPT} htt", is_last=True)
+            listening = re.search(r"redirect_uri=([^&\s]+)", login.written)
+            assert listening is not None
+            query = urlsplit(came_back(login, "c-1")).query
+            with urlopen(f"{unquote(listening[1])}?{query}", timeout=LIMIT) as page:
+                page.read()
+            assert login.wait() == 0
+            at = login.rows.index(f"{PROMPT} htt")
+            assert login.rows[at + 1].startswith("signed in"), login.rows[at:]
+
+
+def test_a_log_line_does_not_run_into_what_is_pasted(environ: dict[str, str]) -> None:
+    with protected_server() as url:
+        with typed("login", "--oauth-no-browser", "-vv", url, env=environ) as login:
+            login.until(PROMPT)
+            login.type(came_back(login, "c-1") + "\n")
+            assert login.wait() == 0
+            told = [row for row in login.rows if "debug: " in row]
+            assert len(told) > 10
+            assert all(row.startswith("mcp-stdio: debug: ") for row in told)
 
 
 def test_a_code_is_waited_for_with_the_time_that_is_left(environ: dict[str, str]) -> None:

@@ -41,7 +41,10 @@ from mcp_stdio.terminal import AFTER
 from mcp_stdio.upstream.refusal import refusal
 
 MAX_PASTED = 64 * 1024
-"""Bytes of a pasted line; terminals cut it off long before."""
+"""Bytes of a pasted line; most terminals cut it off long before."""
+
+CUT_OFF_AT = 4095
+"""Bytes of a line that Linux keeps before its line end (termios(3)); it drops the rest."""
 
 PATIENCE = 30.0
 """Seconds for the server to say what it wants."""
@@ -175,17 +178,26 @@ async def _perform(
 
 
 async def _paste(narrator: Narrator, state: str) -> Mapping[str, str]:
-    async for line in Input(sys.stdin.fileno(), MAX_PASTED):
-        if not isinstance(line, bytes) or not line.strip():
-            continue
-        try:
-            found = redirect.pasted(line.decode(errors="replace"))
-        except ValueError as exc:
-            narrator.tell(f"that cannot be used: {exc}; paste the whole address")
-            continue
-        if redirect.is_awaited(found, state):
-            return found
-        narrator.tell("that is the answer to another sign-in; paste the address of this one")
+    with narrator.asking():
+        async for line in Input(sys.stdin.fileno(), MAX_PASTED, keeps_blank=True):
+            text = line.decode(errors="replace") if isinstance(line, bytes) else ""
+            narrator.entered(text)
+            if not text.strip():
+                continue
+            if len(line) == CUT_OFF_AT:  # what is missing may be half a code
+                narrator.tell(
+                    f"that cannot be used: the terminal has cut it off after {CUT_OFF_AT} bytes;\n"
+                    "paste only its `code=...`, `state=...` and `iss=...`, with `&` between them"
+                )
+                continue
+            try:
+                found = redirect.pasted(text)
+            except ValueError as exc:
+                narrator.tell(f"that cannot be used: {exc}; paste the whole address")
+                continue
+            if redirect.is_awaited(found, state):
+                return found
+            narrator.tell("that is the answer to another sign-in; paste the address of this one")
     await trio.sleep_forever()  # the terminal is gone; the browser may still come back
     raise AssertionError
 

@@ -1,14 +1,15 @@
 """What the person at the terminal is told while they wait: what for, where to go, how long.
 
 Owns the words and the live line under them. In a pipe only whole lines are written, so each says
-all that stays true. Pages and codes are shown as they are: they are there to be followed. Refuses
-to know what comes after what.
+all that stays true; so does the one above a prompt, where no line may count. Pages and codes are
+shown as they are: they are there to be followed. Refuses to know what comes after what.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from math import inf
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -22,8 +23,8 @@ from mcp_stdio.terminal import AFTER, LiveLine, is_live
 
 T = TypeVar("T")
 
-STEP = 10
-"""Seconds that the line counts by where somebody may type into it: each drawing covers that."""
+PROMPT = "address: "
+"""What an address is pasted behind."""
 
 
 class Narrator:
@@ -47,12 +48,23 @@ class Narrator:
     def page(self, url: str, *, is_opened: bool, within: float) -> None:
         """A page has to be visited."""
         how = "a window opens to sign in; if none does," if is_opened else "to sign in,"
-        self.tell(f"{how} open this page{_within(within)}:\n\n    {url}\n")
-        what = "waiting for the browser to come back"
+        limit = "" if self.may_paste else _within(within)
+        self.tell(f"{how} open this page{limit}:\n\n    {url}\n")
+        self._wait("" if self.may_paste else "waiting for the browser to come back", within)
         if self.may_paste:
-            self.tell("or paste here where the browser was sent in the end, and press Enter")
-            what = "waiting for the browser, or for its address here"
-        self._wait(what, within)
+            self._tell_what_to_paste()
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Let them paste: nothing is drawn meanwhile."""
+        with self._line.asking(PROMPT):
+            yield
+
+    def entered(self, line: str) -> None:
+        """They have pressed Enter after `line`; an empty one wants to know how things are."""
+        self._line.entered()
+        if not line.strip():
+            self._tell_what_to_paste()
 
     def code(self, url: str, code: str, complete_url: str | None, *, within: float) -> None:
         """A code has to be typed."""
@@ -82,6 +94,13 @@ class Narrator:
 
         return told
 
+    def _tell_what_to_paste(self) -> None:
+        limit = "" if self._until == inf else f" up to {self._left()}"
+        self.tell(
+            f"waiting{limit} for the browser to come back;\n"
+            "or paste here where it was sent in the end, and press Enter"
+        )
+
     def _wait(self, what: str, within: float) -> None:
         self._what = what
         self._until = trio.current_time() + within
@@ -92,12 +111,15 @@ class Narrator:
             seconds = now - self._fetching_since
             host = quote(urlsplit(self._fetch.url).netloc)
             return f"waiting for {host} to {self._fetch.purpose}: {seconds:.0f} s"
+        if not self._what:
+            return ""
         if self._until == inf:
-            return f"{self._what}: {elapsed:.0f} s" if self._what else ""
-        left = max(0, round(self._until - now))
-        if self.may_paste and left > STEP:
-            left -= left % STEP
-        return f"{self._what}: {left // 60}:{left % 60:02} left" + " " * self.may_paste
+            return f"{self._what}: {elapsed:.0f} s"
+        return f"{self._what}: {self._left()} left"
+
+    def _left(self) -> str:
+        left = max(0, round(self._until - trio.current_time()))
+        return f"{left // 60}:{left % 60:02}"
 
 
 def _within(seconds: float) -> str:

@@ -66,17 +66,17 @@ class Input:
 
     Idle it can be cancelled at once. A descriptor that cannot be read is at its end. Lines that
     came together are handed out without a checkpoint in between. `is_regular_file` tells a file
-    from a live client.
+    from a live client. Blank lines are handed out with `keeps_blank` alone.
     """
 
-    def __init__(self, fd: int, max_size: int) -> None:
+    def __init__(self, fd: int, max_size: int, *, keeps_blank: bool = False) -> None:
         self.is_regular_file = _is_regular_file(fd)
         self._reader: Reader = (
             ThreadReader(fd)
             if needs_threads()
             else PollingReader(fd, can_wait=not self.is_regular_file)
         )
-        self._lines = Lines(max_size)
+        self._lines = Lines(max_size, keeps_blank=keeps_blank)
         self._ready: deque[bytes | Oversized] = deque()
         self._is_over = False
 
