@@ -377,6 +377,49 @@ async def test_all_pages_of_a_list_are_counted(nursery: trio.Nursery, options: l
     assert seen.told("tools") == ("ok: 6 tools on 3 pages" if options else "ok: 6 tools")
 
 
+@pytest.mark.parametrize(
+    "step, options, told",
+    [
+        (0, ["--no-merge-pages"], "ok: 4 tools on 2 pages; the server's pages begin again"),
+        (1, ["--no-merge-pages"], "ok: 200 tools on 100 pages; the server's pages do not end"),
+        (0, [], "ok: 4 tools"),
+        (1, [], "ok: 398 tools on 100 pages; the server's pages do not end"),
+    ],
+)
+async def test_pages_without_an_end(
+    nursery: trio.Nursery, step: int, options: list[str], told: str
+) -> None:
+    asked = 0
+
+    async def script(peer: RawPeer) -> None:
+        nonlocal asked
+        while (request := await peer.request()) is not None:
+            message = json.loads(request.body) if request.body else {}
+            method = message.get("method")
+            if method == "initialize":
+                result: dict[str, Any] = {
+                    "protocolVersion": "2025-06-18",
+                    "capabilities": {"tools": {}},
+                    "serverInfo": {"name": "pages", "version": "1"},
+                }
+            elif method == "tools/list":
+                asked += 1
+                page = int(message.get("params", {}).get("cursor", "0"))
+                tool = {"name": f"t{asked}", "inputSchema": {"type": "object"}}
+                result = {"tools": [tool] * 2, "nextCursor": str(page + step)}
+            else:
+                await peer.send(http("202 Accepted" if "id" not in message else "400 No"))
+                continue
+            answer = {"jsonrpc": "2.0", "id": message["id"], "result": result}
+            await peer.send(http("200 OK", json.dumps(answer), JSON))
+
+    seen = await examined((await nursery.start(serve, script)).url(), *options)
+    assert seen.code == 0, seen.text
+    assert seen.told("tools") == told
+    assert asked < 200
+    assert options or "warning: " in seen.text
+
+
 # For machines
 
 

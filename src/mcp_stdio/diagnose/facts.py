@@ -180,10 +180,11 @@ def introduction(result: Mapping[str, Any], *, has_session: bool) -> Found:
     )
 
 
-def count(items: str, number: int, pages: int) -> Found:
-    """How long a list is, and on how many pages it came."""
+def count(items: str, number: int, pages: int, fault: str) -> Found:
+    """How long a list is, on how many pages it came, and what is wrong with these, if anything."""
     text = f"{number} {items.removesuffix('s') if number == 1 else items}"
-    return Found(f"{text} on {pages} pages" if pages > 1 else text, {items: number})
+    text += f" on {pages} pages" if pages > 1 else ""
+    return Found(f"{text}; {fault}" if fault else text, {items: number})
 
 
 def listening(head: Head) -> Found:
