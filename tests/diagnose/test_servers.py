@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from mcp_stdio.demo.server import Server
+from mcp_stdio.errors import BadAnswer
 from tests.diagnose.seen import ARRIVED, ASKED_FOR_NOTHING, JSON, examined, http
 from tests.http.proxy import ForwardProxy
 from tests.http.raw_server import Peer as RawPeer
@@ -335,6 +336,31 @@ async def test_a_failure_half_way_ends_the_session(nursery: trio.Nursery) -> Non
         "failed at `tools`, exit code 7\n"
     )
     assert ended.is_set()
+
+
+async def test_a_list_that_is_none_is_no_matter_of_the_path(nursery: trio.Nursery) -> None:
+    async def script(peer: RawPeer) -> None:
+        while (request := await peer.request()) is not None:
+            message = json.loads(request.body) if request.body else {}
+            result: dict[str, Any] = {"tools": "many"}
+            if message.get("method") == "initialize":
+                result = {
+                    "protocolVersion": "2025-06-18",
+                    "capabilities": {"tools": {}},
+                    "serverInfo": {"name": "odd"},
+                }
+            if "id" in message:
+                answer = {"jsonrpc": "2.0", "id": message["id"], "result": result}
+                await peer.send(http("200 OK", json.dumps(answer), JSON))
+            else:
+                await peer.send(http("202 Accepted" if request.body else "405 No"))
+
+    seen = await examined((await nursery.start(serve, script)).url())
+    assert seen.code == 6
+    assert seen.told("tools") == (
+        "FAILED: the server's answer to `tools/list` holds no list of tools"
+    )
+    assert seen.told("hint") == f": {BadAnswer.usual_hint}"
 
 
 async def test_a_redirect_that_is_followed(nursery: trio.Nursery) -> None:

@@ -116,7 +116,8 @@ class _Walk:
             # A credential that cannot be had is known sooner than what the connection is like.
             await self._is_prepared.wait()
         place, cause = self._arrival.place_of(failure)
-        hint = await likely.hint_for(cause, self._config)
+        is_understood = self._report.has_told(PROTOCOL)  # so this URL is the server's
+        hint = None if is_understood else await likely.hint_for(cause, self._config)
         self._report.failed(place, cause, hint)
         self._report.skip_the_rest(self._arrival.left_out)
 
