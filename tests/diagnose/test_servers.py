@@ -145,6 +145,15 @@ async def test_a_modern_server_that_may_not_be_bridged(modern_server: Peer) -> N
     )
 
 
+async def test_a_legacy_server_that_is_to_be_modern(sdk_server: Peer) -> None:
+    seen = await examined(sdk_server.url, "--protocol-era", "modern")
+    assert seen.code == 6
+    assert seen.told("protocol").startswith(
+        "FAILED: the server does not answer as one of the modern era does: error -32600: "
+    )
+    assert seen.told("hint") == ": leave out `--protocol-era modern`"
+
+
 @pytest.mark.parametrize(
     "options, told",
     [

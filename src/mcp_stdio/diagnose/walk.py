@@ -28,13 +28,15 @@ from mcp_stdio.diagnose.report import (
     LISTENING,
     PROTOCOL,
     SETTINGS,
+    NotModern,
     Report,
 )
-from mcp_stdio.era.evidence import Verdict, of_discovery
+from mcp_stdio.era.evidence import Verdict, of_discovery, of_error
 from mcp_stdio.errors import CannotBridge, RelayError, quote
 from mcp_stdio.http.client import names_proxy
 from mcp_stdio.http.observer import listen_to_resolver
 from mcp_stdio.http.url import Url
+from mcp_stdio.jsonrpc import INTERNAL_ERROR
 
 LISTS = ("tools", "resources", "prompts")
 """What a server may offer a list of, as its capabilities, its methods and the stages are called."""
@@ -178,7 +180,14 @@ class _Walk:
                 "that open with `initialize`",
                 hint="leave out `--bridge never`, or use a client that speaks the same",
             )
-        return refused(spec.INITIALIZE, error)
+        failure = refused(spec.INITIALIZE, error)
+        is_broken = error.get("code") == INTERNAL_ERROR  # which says nothing of the era
+        if self._config.protocol_era != "modern" or is_broken or of_error(error) is Verdict.MODERN:
+            return failure
+        return NotModern(
+            "the server does not answer as one of the modern era does: "
+            f"error {error.get('code')}: {quote(str(error.get('message', '')))}"
+        )
 
     async def _listen(self, peer: Peer, result: Mapping[str, Any]) -> Found:
         """Whether the server can speak by itself. The relay's own stream is looked at."""
