@@ -384,6 +384,67 @@ async def test_a_redirect_that_is_followed(nursery: trio.Nursery) -> None:
     assert seen.told("HTTP") == "ok: status 410, no content type, after a redirect"
 
 
+@pytest.mark.parametrize(
+    "where, told",
+    [
+        ("/new", "ok: open: the server can speak by itself"),
+        (
+            "http://elsewhere.invalid/",
+            "ok: not open: the server redirects to `http://elsewhere.invalid/` (status 307)",
+        ),
+    ],
+)
+async def test_a_listening_stream_behind_a_redirect(
+    nursery: trio.Nursery, where: str, told: str
+) -> None:
+    async def script(peer: RawPeer) -> None:
+        while (request := await peer.request()) is not None:
+            message = json.loads(request.body) if request.body else {}
+            if request.method == "GET" and request.target == "/mcp":
+                await peer.send(http("307 Moved", "", f"Location: {where}"))
+            elif request.method == "GET":
+                head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n: hello\n\n"
+                await peer.send(head.encode())
+                await peer.hung_up()
+            elif message.get("method") == "initialize":
+                result = {"protocolVersion": "2025-06-18", "capabilities": {}, "serverInfo": {}}
+                answer = {"jsonrpc": "2.0", "id": message["id"], "result": result}
+                await peer.send(http("200 OK", json.dumps(answer), JSON))
+            else:
+                await peer.send(http("400 No" if "id" in message else "202 Accepted"))
+
+    seen = await examined((await nursery.start(serve, script)).url("/mcp"))
+    assert seen.told("listening") == told
+
+
+@pytest.mark.parametrize(
+    "status, told",
+    [
+        ("204 Gone", "the session is over"),
+        ("404 Unknown", "the session is over"),
+        ("405 No", "the server does not let a client end its session"),
+        ("500 Oops", "the session was not ended (status 500)"),
+    ],
+)
+async def test_how_a_session_ends(nursery: trio.Nursery, status: str, told: str) -> None:
+    async def script(peer: RawPeer) -> None:
+        while (request := await peer.request()) is not None:
+            message = json.loads(request.body) if request.body else {}
+            if request.method == "DELETE":
+                await peer.send(http(status))
+            elif message.get("method") == "initialize":
+                result = {"protocolVersion": "2025-06-18", "capabilities": {}, "serverInfo": {}}
+                answer = {"jsonrpc": "2.0", "id": message["id"], "result": result}
+                await peer.send(http("200 OK", json.dumps(answer), JSON, "Mcp-Session-Id: s-1"))
+            elif "id" in message:
+                await peer.send(http("400 No"))
+            else:
+                await peer.send(http("202 Accepted" if request.body else "405 No"))
+
+    seen = await examined((await nursery.start(serve, script)).url())
+    assert seen.told("farewell") == f"ok: {told}"
+
+
 @pytest.mark.parametrize("options", [[], ["--no-merge-pages"]])
 async def test_all_pages_of_a_list_are_counted(nursery: trio.Nursery, options: list[str]) -> None:
     async def script(peer: RawPeer) -> None:

@@ -26,6 +26,10 @@ OVER_SSE = "HTTP+SSE"
 SHOWN = 4
 """Addresses of a name that are shown: big sites have more."""
 
+NOT_ALLOWED = 405
+UNKNOWN_SESSION = 404
+"""What a DELETE is answered with by a server that lets no session be ended, or has it no more."""
+
 _DAY = 24 * 3600
 
 
@@ -192,3 +196,13 @@ def listening(head: Head) -> Found:
     is_open = head.status == 200 and head.media_type == spec.EVENT_STREAM
     text = "open: the server can speak by itself"
     return Found(text if is_open else f"not offered (status {head.status})", {"listening": is_open})
+
+
+def farewell(status: int | None) -> str:
+    """What has become of a session that was to be ended; the status is None without an answer."""
+    if status == NOT_ALLOWED:
+        return "the server does not let a client end its session"
+    if status is None:
+        return "whether the session is over is unknown: the server did not say"
+    is_over = status < 400 or status == UNKNOWN_SESSION
+    return "the session is over" if is_over else f"the session was not ended (status {status})"

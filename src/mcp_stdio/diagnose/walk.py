@@ -217,7 +217,7 @@ class _Walk:
         elif self._transport == facts.OVER_SSE:
             text = "the event stream is closed"
         elif self._arrival.has_session:
-            text = "the session is over"
+            text = facts.farewell(self._arrival.farewell)
         else:
             text = "there is no session to end"
         report.passed(FAREWELL, text, is_timed=self._arrival.has_session)
