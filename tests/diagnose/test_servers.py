@@ -347,6 +347,38 @@ async def test_a_failure_half_way_ends_the_session(nursery: trio.Nursery) -> Non
     assert ended.is_set()
 
 
+async def test_a_revision_that_nobody_knows_and_a_list_that_the_server_does_not(
+    nursery: trio.Nursery,
+) -> None:
+    async def script(peer: RawPeer) -> None:
+        while (request := await peer.request()) is not None:
+            message = json.loads(request.body) if request.body else {}
+            answer: dict[str, Any] = {"jsonrpc": "2.0", "id": message.get("id")}
+            if message.get("method") == "initialize":
+                answer["result"] = {
+                    "protocolVersion": "1999-01-01",
+                    "capabilities": {"tools": {}},
+                    "serverInfo": {"name": "old"},
+                }
+            else:
+                answer["error"] = {"code": -32601, "message": "what?"}
+            if "id" in message:
+                await peer.send(http("200 OK", json.dumps(answer), JSON))
+            else:
+                await peer.send(http("202 Accepted" if request.body else "405 No"))
+
+    seen = await examined((await nursery.start(serve, script)).url())
+    assert seen.code == 7
+    assert seen.told("initialize") == (
+        "ok: old, MCP 1999-01-01 (a revision that clients may not know), without session, "
+        "offers tools"
+    )
+    assert seen.told("tools") == (
+        "FAILED: the server announces tools and does not know `tools/list`: error -32601: what?"
+    )
+    assert seen.told("hint") == ": the server breaks the protocol here: tell who runs it"
+
+
 async def test_a_list_that_is_none_is_no_matter_of_the_path(nursery: trio.Nursery) -> None:
     async def script(peer: RawPeer) -> None:
         while (request := await peer.request()) is not None:

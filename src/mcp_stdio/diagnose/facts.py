@@ -173,8 +173,10 @@ def introduction(result: Mapping[str, Any], *, has_session: bool) -> Found:
     offers = sorted(map(quote, capabilities(result)))
     who = " ".join(filter(None, server.values())) or "a server without name"
     session = "with a session" if has_session else "without session"
+    is_known = version in (*spec.HANDSHAKE_VERSIONS, spec.R5)
+    known = "" if is_known else " (a revision that clients may not know)"
     return Found(
-        f"{who}, MCP {version}, {session}, offers {', '.join(offers) or 'nothing'}",
+        f"{who}, MCP {version}{known}, {session}, offers {', '.join(offers) or 'nothing'}",
         {
             "server": server,
             "protocol_version": version,

@@ -80,7 +80,10 @@ class Peer:
         seen: set[str] = set()
         while pages < MAX_PAGES:
             params = {} if cursor is None else {"cursor": cursor}
-            result = await self.ask(method, params)
+            response = await self.answer(method, params)
+            if response.error is not None:
+                raise _unlisted(method, response.error)
+            result = response.result
             listed = result.get(spec.LISTS[method])
             if not isinstance(listed, list):
                 name = spec.LISTS[method]
@@ -93,13 +96,6 @@ class Peer:
                 return Listed(items, pages, "the server's pages begin again")
             seen.add(cursor)
         return Listed(items, pages, "the server's pages do not end")
-
-    async def ask(self, method: str, params: Facts | None = None) -> Facts:
-        """Send a request and wait for its result. Raises RelayError."""
-        response = await self.answer(method, params)
-        if response.error is not None:
-            raise refused(method, response.error)
-        return response.result
 
     async def answer(self, method: str, params: Facts | None = None) -> Message:
         """Send a request and wait for its response. Raises RelayError."""
@@ -147,4 +143,14 @@ def refused(method: str, error: Facts) -> ServerError:
         f"`{method}` was answered with error {error.get('code')}: "
         f"{quote(str(error.get('message', '')))}",
         hint="the server's own log may tell more",
+    )
+
+
+def _unlisted(method: str, error: Facts) -> ServerError:
+    if error.get("code") != jsonrpc.METHOD_NOT_FOUND:
+        return refused(method, error)
+    return ServerError(
+        f"the server announces {spec.LISTS[method]} and does not know `{method}`: error "
+        f"{error.get('code')}: {quote(str(error.get('message', '')))}",
+        hint="the server breaks the protocol here: tell who runs it",
     )
