@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 import trio
 
+from mcp_stdio import shaping
 from mcp_stdio.demo.server import Server
+from mcp_stdio.diagnose import peer
 from mcp_stdio.errors import BadAnswer
 from tests.diagnose.seen import ARRIVED, ASKED_FOR_NOTHING, JSON, examined, http
 from tests.http.proxy import ForwardProxy
@@ -544,7 +546,7 @@ async def test_pages_without_an_end(
     seen = await examined((await nursery.start(serve, script)).url(), *options)
     assert seen.code == 0, seen.text
     assert seen.told("tools") == told
-    assert asked < 200
+    assert asked < 2 * shaping.MAX_PAGES == 2 * peer.MAX_PAGES
     assert options or "warning: " in seen.text
 
 

@@ -18,13 +18,15 @@ from mcp_stdio.diagnose.report import ServerError
 from mcp_stdio.errors import BadAnswer, TimedOut, quote
 from mcp_stdio.http import Lane
 from mcp_stdio.jsonrpc import Message
-from mcp_stdio.shaping import MAX_PAGES
 from mcp_stdio.upstream import own_call
 from mcp_stdio.upstream.refusal import HttpRefusal
 
 Facts = Mapping[str, Any]
 
 ABOUT = {"name": "mcp-stdio", "version": __version__}
+
+MAX_PAGES = 100
+"""Pages of a list that are read: as many as the relay merges."""
 
 LIST_TIME = 60.0
 """Seconds for all pages of a list, beyond those that a single answer may take."""
