@@ -369,6 +369,17 @@ async def test_a_wrong_path_and_no_right_one(nursery: trio.Nursery) -> None:
     )
 
 
+@pytest.mark.parametrize("option", ["--transport sse", "--protocol-era modern"])
+async def test_a_setting_may_be_wrong_instead_of_the_path(
+    nursery: trio.Nursery, option: str
+) -> None:
+    server = await answered(nursery, http("404 Not Found", "nothing here"))
+    seen = await examined(server.url("/mcp"), *option.split())
+    assert seen.code == 6
+    assert seen.told("hint").endswith(f"; or leave out `{option}`")
+    assert "no MCP server" not in seen.text
+
+
 async def test_406(nursery: trio.Nursery) -> None:
     server = await answered(nursery, http("406 Not Acceptable", "no"))
     seen = await examined(server.url("/mcp"))
@@ -439,6 +450,7 @@ async def test_a_redirect_elsewhere(nursery: trio.Nursery) -> None:
     assert seen.code == 6
     assert seen.told("HTTP").startswith("FAILED: ")
     assert "`https://example.com/login`" in seen.told("HTTP")
+    assert seen.told("hint") == ": use `https://example.com/login` as the URL if you trust it"
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ def test_only_the_origin_of_the_url_is_tried(url: str, tried: list[str]) -> None
         (Refused("?", status=406), False),
         (Refused("?", status=500), False),
         (BadAnswer("?"), True),
+        (BadAnswer("it redirects", status=302), False),
         (AuthorizationFailed("?", status=401), False),
         (TimedOut("?"), False),
         (Unreachable("?"), False),

@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 import trio
 
+from mcp_stdio import shaping
 from mcp_stdio.demo.server import Server
+from mcp_stdio.diagnose import peer
+from mcp_stdio.errors import BadAnswer
 from tests.diagnose.seen import ARRIVED, ASKED_FOR_NOTHING, JSON, examined, http
 from tests.http.proxy import ForwardProxy
 from tests.http.raw_server import Peer as RawPeer
@@ -142,6 +145,15 @@ async def test_a_modern_server_that_may_not_be_bridged(modern_server: Peer) -> N
     assert seen.told("hint") == (
         ": leave out `--bridge never`, or use a client that speaks the same"
     )
+
+
+async def test_a_legacy_server_that_is_to_be_modern(sdk_server: Peer) -> None:
+    seen = await examined(sdk_server.url, "--protocol-era", "modern")
+    assert seen.code == 6
+    assert seen.told("protocol").startswith(
+        "FAILED: the server does not answer as one of the modern era does: error -32600: "
+    )
+    assert seen.told("hint") == ": leave out `--protocol-era modern`"
 
 
 @pytest.mark.parametrize(
@@ -337,6 +349,63 @@ async def test_a_failure_half_way_ends_the_session(nursery: trio.Nursery) -> Non
     assert ended.is_set()
 
 
+async def test_a_revision_that_nobody_knows_and_a_list_that_the_server_does_not(
+    nursery: trio.Nursery,
+) -> None:
+    async def script(peer: RawPeer) -> None:
+        while (request := await peer.request()) is not None:
+            message = json.loads(request.body) if request.body else {}
+            answer: dict[str, Any] = {"jsonrpc": "2.0", "id": message.get("id")}
+            if message.get("method") == "initialize":
+                answer["result"] = {
+                    "protocolVersion": "1999-01-01",
+                    "capabilities": {"tools": {}},
+                    "serverInfo": {"name": "old"},
+                }
+            else:
+                answer["error"] = {"code": -32601, "message": "what?"}
+            if "id" in message:
+                await peer.send(http("200 OK", json.dumps(answer), JSON))
+            else:
+                await peer.send(http("202 Accepted" if request.body else "405 No"))
+
+    seen = await examined((await nursery.start(serve, script)).url())
+    assert seen.code == 7
+    assert seen.told("initialize") == (
+        "ok: old, MCP 1999-01-01 (a revision that clients may not know), without session, "
+        "offers tools"
+    )
+    assert seen.told("tools") == (
+        "FAILED: the server announces tools and does not know `tools/list`: error -32601: what?"
+    )
+    assert seen.told("hint") == ": the server breaks the protocol here: tell who runs it"
+
+
+async def test_a_list_that_is_none_is_no_matter_of_the_path(nursery: trio.Nursery) -> None:
+    async def script(peer: RawPeer) -> None:
+        while (request := await peer.request()) is not None:
+            message = json.loads(request.body) if request.body else {}
+            result: dict[str, Any] = {"tools": "many"}
+            if message.get("method") == "initialize":
+                result = {
+                    "protocolVersion": "2025-06-18",
+                    "capabilities": {"tools": {}},
+                    "serverInfo": {"name": "odd"},
+                }
+            if "id" in message:
+                answer = {"jsonrpc": "2.0", "id": message["id"], "result": result}
+                await peer.send(http("200 OK", json.dumps(answer), JSON))
+            else:
+                await peer.send(http("202 Accepted" if request.body else "405 No"))
+
+    seen = await examined((await nursery.start(serve, script)).url())
+    assert seen.code == 6
+    assert seen.told("tools") == (
+        "FAILED: the server's answer to `tools/list` holds no list of tools"
+    )
+    assert seen.told("hint") == f": {BadAnswer.usual_hint}"
+
+
 async def test_a_redirect_that_is_followed(nursery: trio.Nursery) -> None:
     async def script(peer: RawPeer) -> None:
         while (request := await peer.request()) is not None:
@@ -347,6 +416,67 @@ async def test_a_redirect_that_is_followed(nursery: trio.Nursery) -> None:
 
     seen = await examined((await nursery.start(serve, script)).url("/old"))
     assert seen.told("HTTP") == "ok: status 410, no content type, after a redirect"
+
+
+@pytest.mark.parametrize(
+    "where, told",
+    [
+        ("/new", "ok: open: the server can speak by itself"),
+        (
+            "http://elsewhere.invalid/",
+            "ok: not open: the server redirects to `http://elsewhere.invalid/` (status 307)",
+        ),
+    ],
+)
+async def test_a_listening_stream_behind_a_redirect(
+    nursery: trio.Nursery, where: str, told: str
+) -> None:
+    async def script(peer: RawPeer) -> None:
+        while (request := await peer.request()) is not None:
+            message = json.loads(request.body) if request.body else {}
+            if request.method == "GET" and request.target == "/mcp":
+                await peer.send(http("307 Moved", "", f"Location: {where}"))
+            elif request.method == "GET":
+                head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n: hello\n\n"
+                await peer.send(head.encode())
+                await peer.hung_up()
+            elif message.get("method") == "initialize":
+                result = {"protocolVersion": "2025-06-18", "capabilities": {}, "serverInfo": {}}
+                answer = {"jsonrpc": "2.0", "id": message["id"], "result": result}
+                await peer.send(http("200 OK", json.dumps(answer), JSON))
+            else:
+                await peer.send(http("400 No" if "id" in message else "202 Accepted"))
+
+    seen = await examined((await nursery.start(serve, script)).url("/mcp"))
+    assert seen.told("listening") == told
+
+
+@pytest.mark.parametrize(
+    "status, told",
+    [
+        ("204 Gone", "the session is over"),
+        ("404 Unknown", "the session is over"),
+        ("405 No", "the server does not let a client end its session"),
+        ("500 Oops", "the session was not ended (status 500)"),
+    ],
+)
+async def test_how_a_session_ends(nursery: trio.Nursery, status: str, told: str) -> None:
+    async def script(peer: RawPeer) -> None:
+        while (request := await peer.request()) is not None:
+            message = json.loads(request.body) if request.body else {}
+            if request.method == "DELETE":
+                await peer.send(http(status))
+            elif message.get("method") == "initialize":
+                result = {"protocolVersion": "2025-06-18", "capabilities": {}, "serverInfo": {}}
+                answer = {"jsonrpc": "2.0", "id": message["id"], "result": result}
+                await peer.send(http("200 OK", json.dumps(answer), JSON, "Mcp-Session-Id: s-1"))
+            elif "id" in message:
+                await peer.send(http("400 No"))
+            else:
+                await peer.send(http("202 Accepted" if request.body else "405 No"))
+
+    seen = await examined((await nursery.start(serve, script)).url())
+    assert seen.told("farewell") == f"ok: {told}"
 
 
 @pytest.mark.parametrize("options", [[], ["--no-merge-pages"]])
@@ -375,6 +505,49 @@ async def test_all_pages_of_a_list_are_counted(nursery: trio.Nursery, options: l
     server = await nursery.start(serve, script)
     seen = await examined(server.url(), *options)
     assert seen.told("tools") == ("ok: 6 tools on 3 pages" if options else "ok: 6 tools")
+
+
+@pytest.mark.parametrize(
+    "step, options, told",
+    [
+        (0, ["--no-merge-pages"], "ok: 4 tools on 2 pages; the server's pages begin again"),
+        (1, ["--no-merge-pages"], "ok: 200 tools on 100 pages; the server's pages do not end"),
+        (0, [], "ok: 4 tools"),
+        (1, [], "ok: 398 tools on 100 pages; the server's pages do not end"),
+    ],
+)
+async def test_pages_without_an_end(
+    nursery: trio.Nursery, step: int, options: list[str], told: str
+) -> None:
+    asked = 0
+
+    async def script(peer: RawPeer) -> None:
+        nonlocal asked
+        while (request := await peer.request()) is not None:
+            message = json.loads(request.body) if request.body else {}
+            method = message.get("method")
+            if method == "initialize":
+                result: dict[str, Any] = {
+                    "protocolVersion": "2025-06-18",
+                    "capabilities": {"tools": {}},
+                    "serverInfo": {"name": "pages", "version": "1"},
+                }
+            elif method == "tools/list":
+                asked += 1
+                page = int(message.get("params", {}).get("cursor", "0"))
+                tool = {"name": f"t{asked}", "inputSchema": {"type": "object"}}
+                result = {"tools": [tool] * 2, "nextCursor": str(page + step)}
+            else:
+                await peer.send(http("202 Accepted" if "id" not in message else "400 No"))
+                continue
+            answer = {"jsonrpc": "2.0", "id": message["id"], "result": result}
+            await peer.send(http("200 OK", json.dumps(answer), JSON))
+
+    seen = await examined((await nursery.start(serve, script)).url(), *options)
+    assert seen.code == 0, seen.text
+    assert seen.told("tools") == told
+    assert asked < 2 * shaping.MAX_PAGES == 2 * peer.MAX_PAGES
+    assert options or "warning: " in seen.text
 
 
 # For machines

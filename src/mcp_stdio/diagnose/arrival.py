@@ -36,7 +36,7 @@ class Arrival:
     """Tells the stages of `report` from `name` to `credential`.
 
     `source` is the setting that the credential comes from, if any. `has_session` says whether the
-    server keeps one.
+    server keeps one, and `farewell` with which status it answered the wish to end it.
     """
 
     def __init__(
@@ -52,6 +52,7 @@ class Arrival:
         self.listening = Listening()
         self._is_challenged = False
         self.has_session = False
+        self.farewell: int | None = None
 
     def begin(self) -> None:
         """The first request is on its way."""
@@ -128,6 +129,8 @@ class Arrival:
         if is_redirect(head):
             self._redirects += 1
             return
+        if request.method == "DELETE":
+            self.farewell = head.status
         if report.under_way == PROXY:
             report.passed(PROXY, f"`{self.proxy}` takes requests for `{self._url.authority}`")
             report.begin(HTTP)

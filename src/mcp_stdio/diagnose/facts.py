@@ -26,6 +26,10 @@ OVER_SSE = "HTTP+SSE"
 SHOWN = 4
 """Addresses of a name that are shown: big sites have more."""
 
+NOT_ALLOWED = 405
+UNKNOWN_SESSION = 404
+"""What a DELETE is answered with by a server that lets no session be ended, or has it no more."""
+
 _DAY = 24 * 3600
 
 
@@ -169,8 +173,10 @@ def introduction(result: Mapping[str, Any], *, has_session: bool) -> Found:
     offers = sorted(map(quote, capabilities(result)))
     who = " ".join(filter(None, server.values())) or "a server without name"
     session = "with a session" if has_session else "without session"
+    is_known = version in (*spec.HANDSHAKE_VERSIONS, spec.R5)
+    known = "" if is_known else " (a revision that clients may not know)"
     return Found(
-        f"{who}, MCP {version}, {session}, offers {', '.join(offers) or 'nothing'}",
+        f"{who}, MCP {version}{known}, {session}, offers {', '.join(offers) or 'nothing'}",
         {
             "server": server,
             "protocol_version": version,
@@ -180,10 +186,11 @@ def introduction(result: Mapping[str, Any], *, has_session: bool) -> Found:
     )
 
 
-def count(items: str, number: int, pages: int) -> Found:
-    """How long a list is, and on how many pages it came."""
+def count(items: str, number: int, pages: int, fault: str) -> Found:
+    """How long a list is, on how many pages it came, and what is wrong with these, if anything."""
     text = f"{number} {items.removesuffix('s') if number == 1 else items}"
-    return Found(f"{text} on {pages} pages" if pages > 1 else text, {items: number})
+    text += f" on {pages} pages" if pages > 1 else ""
+    return Found(f"{text}; {fault}" if fault else text, {items: number})
 
 
 def listening(head: Head) -> Found:
@@ -191,3 +198,13 @@ def listening(head: Head) -> Found:
     is_open = head.status == 200 and head.media_type == spec.EVENT_STREAM
     text = "open: the server can speak by itself"
     return Found(text if is_open else f"not offered (status {head.status})", {"listening": is_open})
+
+
+def farewell(status: int | None) -> str:
+    """What has become of a session that was to be ended; the status is None without an answer."""
+    if status == NOT_ALLOWED:
+        return "the server does not let a client end its session"
+    if status is None:
+        return "whether the session is over is unknown: the server did not say"
+    is_over = status < 400 or status == UNKNOWN_SESSION
+    return "the session is over" if is_over else f"the session was not ended (status {status})"

@@ -54,7 +54,8 @@ def may_be_elsewhere(failure: RelayError) -> bool:
     """Whether a failure may come from a path that is not the server's."""
     if isinstance(failure, Refused):
         return failure.status in WRONG_PATH
-    return isinstance(failure, BadAnswer)
+    is_redirect = failure.status is not None and 300 <= failure.status < 400
+    return isinstance(failure, BadAnswer) and not is_redirect  # whose hint names the place
 
 
 def candidates(url: Url) -> list[Url]:
@@ -75,6 +76,17 @@ async def hint_for(failure: RelayError, config: Config) -> str | None:
         best = min(found, key=lambda each: each.wants_credential)
         more = ", with `--oauth` or a token" if best.wants_credential else ""
         return f"`{best.url.public}` {best.manner}: use that URL{more}"
+    chosen = " ".join(
+        f"{option} {value}"
+        for option, value in (
+            ("--transport", config.transport),
+            ("--protocol-era", config.protocol_era),
+        )
+        if value != "auto"
+    )
+    if chosen:
+        # What there is may speak otherwise, whatever the paths that were tried have shown.
+        return f"{failure.hint}; or leave out `{chosen}`"
     paths = ", ".join(f"`{url.target}`" for url in tried)
     told = f"no MCP server answers at {paths} either: ask who runs it for its URL"
     return told if isinstance(failure, Refused) else f"{failure.hint}; {told}"

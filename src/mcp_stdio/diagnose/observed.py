@@ -16,6 +16,7 @@ import trio
 from mcp_stdio import spec
 from mcp_stdio.errors import RelayError, Unreachable
 from mcp_stdio.http import Exchange, Head, Lane, Request
+from mcp_stdio.http.redirects import is_redirect, target
 from mcp_stdio.http.url import Url
 
 
@@ -46,6 +47,18 @@ class Listening:
         self.is_decided = trio.Event()
         self.head: Head | None = None
         self.failure: RelayError | None = None
+        self._hops = 0
+
+    def learn(self, url: Url, head: Head) -> None:
+        """An answer came; a redirect that is followed is none yet."""
+        if not is_redirect(head):
+            self.decide(head, None)
+            return
+        try:
+            target(url, head, self._hops)
+        except RelayError as exc:
+            self.decide(None, exc)
+        self._hops += 1
 
     def decide(self, head: Head | None, failure: RelayError | None) -> None:
         """The first answer counts."""
@@ -105,7 +118,7 @@ class _ObservedExchange(Exchange):
         with _noting(self._listening):
             head = await self._exchange.head()
         if self._listening is not None:
-            self._listening.decide(head, None)
+            self._listening.learn(self._request.url, head)
         self._observed.answered(self._request, head)
         return head
 

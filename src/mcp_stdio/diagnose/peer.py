@@ -6,7 +6,8 @@ Owns ids and waiting for answers, and answers what the server itself asks. Knows
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from math import inf
+from typing import Any, NamedTuple
 
 import trio
 
@@ -14,7 +15,7 @@ from mcp_stdio import __version__, jsonrpc, spec
 from mcp_stdio.assembly import assemble_for_a_test
 from mcp_stdio.config import Config
 from mcp_stdio.diagnose.report import ServerError
-from mcp_stdio.errors import BadAnswer, quote
+from mcp_stdio.errors import BadAnswer, TimedOut, quote
 from mcp_stdio.http import Lane
 from mcp_stdio.jsonrpc import Message
 from mcp_stdio.upstream import own_call
@@ -24,8 +25,22 @@ Facts = Mapping[str, Any]
 
 ABOUT = {"name": "mcp-stdio", "version": __version__}
 
-MAX_PAGES = 1000
-"""Pages of a list that are read; a server may be wrong about which is the last."""
+MAX_PAGES = 100
+"""Pages of a list that are read: as many as the relay merges."""
+
+LIST_TIME = 60.0
+"""Seconds for all pages of a list, beyond those that a single answer may take."""
+
+
+class Listed(NamedTuple):
+    """How many items a list has, and on how many pages they came here.
+
+    `fault` says in what the pages are wrong, if they are.
+    """
+
+    items: int
+    pages: int
+    fault: str = ""
 
 
 class Peer:
@@ -33,6 +48,8 @@ class Peer:
 
     def __init__(self, config: Config, client: Lane, nursery: trio.Nursery) -> None:
         self._nursery = nursery
+        silence = config.timeout_read
+        self._list_time = inf if silence is None else silence + LIST_TIME
         self._ids = jsonrpc.mint_ids()
         self._upstream, self.era = assemble_for_a_test(config, client, nursery, self._overhear)
 
@@ -50,13 +67,25 @@ class Peer:
         }
         return await self.answer(spec.DISCOVER, {"_meta": meta})
 
-    async def count(self, method: str) -> tuple[int, int]:
-        """How many items a list has, and on how many pages they came here. Raises RelayError."""
+    async def count(self, method: str) -> Listed:
+        """Read a list, for as long as the relay itself would go on. Raises RelayError."""
+        with trio.move_on_after(self._list_time):
+            return await self._count(method)
+        raise TimedOut(
+            f"the pages of `{method}` had not ended after {self._list_time:g} s",
+            hint="the server is slow, or its pages do not end: its own log may tell more",
+        )
+
+    async def _count(self, method: str) -> Listed:
         items, pages = 0, 0
         cursor: object = None
+        seen: set[str] = set()
         while pages < MAX_PAGES:
             params = {} if cursor is None else {"cursor": cursor}
-            result = await self.ask(method, params)
+            response = await self.answer(method, params)
+            if response.error is not None:
+                raise _unlisted(method, response.error)
+            result = response.result
             listed = result.get(spec.LISTS[method])
             if not isinstance(listed, list):
                 name = spec.LISTS[method]
@@ -64,15 +93,11 @@ class Peer:
             items, pages = items + len(listed), pages + 1
             cursor = result.get("nextCursor")
             if not isinstance(cursor, str):
-                return items, pages
-        raise BadAnswer(f"`{method}` has more than {MAX_PAGES} pages")
-
-    async def ask(self, method: str, params: Facts | None = None) -> Facts:
-        """Send a request and wait for its result. Raises RelayError."""
-        response = await self.answer(method, params)
-        if response.error is not None:
-            raise refused(method, response.error)
-        return response.result
+                return Listed(items, pages)
+            if cursor in seen:
+                return Listed(items, pages, "the server's pages begin again")
+            seen.add(cursor)
+        return Listed(items, pages, "the server's pages do not end")
 
     async def answer(self, method: str, params: Facts | None = None) -> Message:
         """Send a request and wait for its response. Raises RelayError."""
@@ -120,4 +145,14 @@ def refused(method: str, error: Facts) -> ServerError:
         f"`{method}` was answered with error {error.get('code')}: "
         f"{quote(str(error.get('message', '')))}",
         hint="the server's own log may tell more",
+    )
+
+
+def _unlisted(method: str, error: Facts) -> ServerError:
+    if error.get("code") != jsonrpc.METHOD_NOT_FOUND:
+        return refused(method, error)
+    return ServerError(
+        f"the server announces {spec.LISTS[method]} and does not know `{method}`: error "
+        f"{error.get('code')}: {quote(str(error.get('message', '')))}",
+        hint="the server breaks the protocol here: tell who runs it",
     )

@@ -50,6 +50,13 @@ class ServerError(RelayError):
     exit_code = SERVER_ERROR
 
 
+class NotModern(RelayError):
+    """The server does not speak the era that the settings insist on."""
+
+    exit_code = NOT_MCP
+    usual_hint = "leave out `--protocol-era modern`"
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """How one stage went. `seconds` is None where nothing was waited for, `cause` where it passed.

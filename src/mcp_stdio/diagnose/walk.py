@@ -28,13 +28,15 @@ from mcp_stdio.diagnose.report import (
     LISTENING,
     PROTOCOL,
     SETTINGS,
+    NotModern,
     Report,
 )
-from mcp_stdio.era.evidence import Verdict, of_discovery
+from mcp_stdio.era.evidence import Verdict, of_discovery, of_error
 from mcp_stdio.errors import CannotBridge, RelayError, quote
 from mcp_stdio.http.client import names_proxy
 from mcp_stdio.http.observer import listen_to_resolver
 from mcp_stdio.http.url import Url
+from mcp_stdio.jsonrpc import INTERNAL_ERROR
 
 LISTS = ("tools", "resources", "prompts")
 """What a server may offer a list of, as its capabilities, its methods and the stages are called."""
@@ -116,7 +118,8 @@ class _Walk:
             # A credential that cannot be had is known sooner than what the connection is like.
             await self._is_prepared.wait()
         place, cause = self._arrival.place_of(failure)
-        hint = await likely.hint_for(cause, self._config)
+        is_understood = self._report.has_told(PROTOCOL)  # so this URL is the server's
+        hint = None if is_understood else await likely.hint_for(cause, self._config)
         self._report.failed(place, cause, hint)
         self._report.skip_the_rest(self._arrival.left_out)
 
@@ -177,7 +180,14 @@ class _Walk:
                 "that open with `initialize`",
                 hint="leave out `--bridge never`, or use a client that speaks the same",
             )
-        return refused(spec.INITIALIZE, error)
+        failure = refused(spec.INITIALIZE, error)
+        is_broken = error.get("code") == INTERNAL_ERROR  # which says nothing of the era
+        if self._config.protocol_era != "modern" or is_broken or of_error(error) is Verdict.MODERN:
+            return failure
+        return NotModern(
+            "the server does not answer as one of the modern era does: "
+            f"error {error.get('code')}: {quote(str(error.get('message', '')))}"
+        )
 
     async def _listen(self, peer: Peer, result: Mapping[str, Any]) -> Found:
         """Whether the server can speak by itself. The relay's own stream is looked at."""
@@ -207,7 +217,7 @@ class _Walk:
         elif self._transport == facts.OVER_SSE:
             text = "the event stream is closed"
         elif self._arrival.has_session:
-            text = "the session is over"
+            text = facts.farewell(self._arrival.farewell)
         else:
             text = "there is no session to end"
         report.passed(FAREWELL, text, is_timed=self._arrival.has_session)
