@@ -18,7 +18,7 @@ from math import inf
 
 import trio
 
-from mcp_stdio import __version__, jsonrpc, spec
+from mcp_stdio import __version__, jsonrpc, log, spec
 from mcp_stdio.assembly import given
 from mcp_stdio.config import Config, OAuth
 from mcp_stdio.errors import TimedOut
@@ -55,6 +55,8 @@ async def obtain(config: Config, entry: Entry) -> Record:
     challenge = await narrator.during(partial(asked, config), f"asking {where} how to sign in")
     async with locked(entry, narrator) as others:
         known = entry.known()
+        for secret in known.secrets():
+            log.protect(secret)
         if _is_done(config.oauth, known, others):
             return known
         flow = login.sign_in(config.oauth, entry.server_url, challenge, known)
