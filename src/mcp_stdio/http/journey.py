@@ -262,7 +262,9 @@ class Journey:
         hint = "check host, port and firewalls, or raise `--timeout-connect`"
         if self._stage is _Stage.TLS:
             return TlsFailure(
-                f"the TLS handshake with {self._where} was not over {within}", hint=hint
+                f"the TLS handshake with {self._where} was not over {within}",
+                hint=hint,
+                is_passing=True,
             )
         if self.proxy is None:
             return Unreachable(f"no connection to {self._where} {within}", hint=hint)
