@@ -21,6 +21,7 @@ from mcp_stdio.oauth import login
 from mcp_stdio.oauth.authorization import NobodyCameBack, code_challenge
 from mcp_stdio.oauth.challenge import Challenge
 from mcp_stdio.oauth.commands import Command, Fetch, Fetched, Listen, Visit
+from mcp_stdio.oauth.discovery import NowhereToSignIn
 from mcp_stdio.oauth.record import Record, Registration
 from mcp_stdio.redaction import redact_known
 from tests.oauth.pump import (
@@ -786,3 +787,17 @@ def test_a_server_that_has_moved_gets_nothing_old() -> None:  # A-31
     assert record.tokens.refresh_token is None
     assert dataclasses.asdict(record.tokens)["issuer"] == new
     assert set(record.registrations) == {AS, new}
+
+
+def test_a_server_that_publishes_nothing_does_not_say_where_to_sign_in() -> None:
+    with pytest.raises(NowhereToSignIn, match="does not say where to sign in"):
+        sign_in(World())
+
+
+@pytest.mark.parametrize("error", ["invalid_client", "invalid_grant", "unauthorized_client"])
+def test_a_client_that_is_refused_is_to_be_checked(error: str) -> None:
+    at = world()
+    at.pages[TOKEN] = found({"error": error}, 401)
+    with pytest.raises(Declined) as caught:
+        sign_in(at, grant="client-credentials", client_id="me", client_secret="mine-4417")
+    assert caught.value.hint == login.CHECK_CLIENT
