@@ -238,6 +238,8 @@ OAUTH_FLOWS = {
 }
 """What of `oauth` is core: the rest performs it. Of the wire it may read a URL."""
 
+OF_THE_REST = ("config", "errors", "http.url", "redaction", "spec")
+
 
 @pytest.mark.parametrize("module", sorted(OAUTH_FLOWS))
 def test_a_flow_of_oauth_needs_no_loop_and_no_wire(module: str) -> None:
@@ -245,7 +247,7 @@ def test_a_flow_of_oauth_needs_no_loop_and_no_wire(module: str) -> None:
     own = {name.split(".")[2] for name in imports if name.startswith("mcp_stdio.oauth.")}
     assert own <= OAUTH_FLOWS
     rest = {name for name in imports if name.startswith("mcp_stdio.") and ".oauth" not in name}
-    assert rest <= {f"mcp_stdio.{name}" for name in ("config", "errors", "http.url", "spec")}
+    assert rest <= {f"mcp_stdio.{name}" for name in OF_THE_REST}
     assert imports.isdisjoint({"trio", "time", "os", "pathlib"})
 
 

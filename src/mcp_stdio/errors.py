@@ -106,9 +106,24 @@ class Unreachable(RelayError):
 
 
 class TlsFailure(Unreachable):
-    """The TLS handshake failed, so nothing was sent (E-1)."""
+    """The TLS handshake failed, so nothing was sent (E-1).
+
+    Trying again is safe and mostly in vain: `is_passing` where it may help all the same.
+    """
 
     exit_code = 4
+    retryable = False
+
+    def __init__(
+        self,
+        cause: str,
+        *,
+        hint: str | None = None,
+        status: int | None = None,
+        is_passing: bool = False,
+    ) -> None:
+        super().__init__(cause, hint=hint, status=status)
+        self.retryable = is_passing
 
 
 class ProxyFailure(Unreachable):
@@ -118,7 +133,8 @@ class ProxyFailure(Unreachable):
 class ConnectionLost(RelayError):
     """The connection ended after bytes of the request left: the outcome is unknown (E-2).
 
-    `answer_begun` tells whether a byte of the response had arrived.
+    `answer_begun` tells whether a byte of the response had arrived; `advice` is a cause to look
+    for, whatever was asked.
     """
 
     code = -33002
@@ -132,9 +148,18 @@ class ConnectionLost(RelayError):
         hint: str | None = None,
         status: int | None = None,
         answer_begun: bool = False,
+        advice: str | None = None,
     ) -> None:
+        if hint is None and advice is not None:
+            hint = f"{self.usual_hint}; {advice}"
         super().__init__(cause, hint=hint, status=status)
         self.answer_begun = answer_begun
+        self.advice = advice
+
+    def of_harmless_request(self) -> None:
+        """Say what to do where the request has no effect that anybody would have to check."""
+        self.retryable = True
+        self.hint = self.advice or "try again; the log of the server may tell why"
 
 
 class TimedOut(RelayError):

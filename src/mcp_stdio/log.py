@@ -51,9 +51,10 @@ _PACKAGE = "mcp_stdio"
 def setup(verbosity: int = 0, log_file: str | None = None) -> None:
     """Send the log to standard error and, if named, append it to `log_file`.
 
-    `verbosity` is -1 for errors only, 0 for warnings and notices, 1 for information as well, 2 for
-    the wire; the file gets information at least. Warnings of libraries, and whatever exception
-    nobody caught, go the same way. Raises UsageFailure when the file cannot be opened.
+    `verbosity` is -1 for errors and pages to visit only, 0 for warnings and notices, 1 for
+    information as well, 2 for the wire; the file gets information at least. Warnings of libraries,
+    and whatever exception nobody caught, go the same way. Raises UsageFailure when the file cannot
+    be opened.
     """
     shown = _SHOWN[max(-1, min(verbosity, 2))]
     handlers: list[Handler] = [Handler(STDERR, shown, "mcp-stdio: %(label)s%(message)s")]
@@ -105,7 +106,9 @@ class Handler(logging.Handler):
     """
 
     def __init__(self, fd: int, level: int, format: str, *, closes: bool = False) -> None:
-        super().__init__(level)
+        # Pages to visit are shown also to those who want to hear of errors only.
+        super().__init__(min(level, logging.WARNING))
+        self._shown = level
         self.setFormatter(Formatter(format))
         self._fd = fd
         self._closes = closes
@@ -114,6 +117,12 @@ class Handler(logging.Handler):
         self._dropped = 0
         with suppress(OSError):
             self._outlet = outlet(fd)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is shown."""
+        if record.levelno < self._shown and not getattr(record, "is_to_be_followed", False):
+            return False
+        return bool(super().filter(record))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the record, or drop it. Never raises."""

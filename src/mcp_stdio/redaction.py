@@ -148,6 +148,10 @@ _NO_CREDENTIAL = (
     r"\b(?![.~+/=-]\w)|(?:realm|scope|error\w*|resource_metadata)=)"
 )
 
+# Between a name and its value. What stands between a comma and a colon is the next member's name,
+# so the word before was no name.
+_THEN = r"""\s*(?::|,(?!\s*["'][\w-]+["']\s*:))"""
+
 # A value between quotes, up to where a cut text ends. Group 2 is the quote that opens it.
 _QUOTED = r"""(["'])(?:(?!\2)[^\\]|\\.)*(?:\2|\\?$)"""
 # The same in JSON that stands in a JSON string, where each quote has its backslashes.
@@ -166,12 +170,12 @@ def _hide_in_url(found: re.Match[str]) -> str:
 
 _PATTERNS: tuple[tuple[str, str, str | Callable[[re.Match[str]], str]], ...] = (
     # A header as a pair of strings, and as a line.
-    ("\"'", rf"""(["'](?:{_HEADERS})["']\s*[:,]\s*b?){_QUOTED}""", rf"\1\g<2>{HIDDEN}\2"),
+    ("\"'", rf"""(["'](?:{_HEADERS})["']{_THEN}\s*b?){_QUOTED}""", rf"\1\g<2>{HIDDEN}\2"),
     (":=", rf"(?<![\w-])({_HEADERS})(\s*[:=]\s*)[^\s][^\r\n]*", rf"\1\g<2>{HIDDEN}"),
     # Credentials by their scheme.
     ("", rf"\b(bearer|basic|dpop)\s+(?!{_NO_CREDENTIAL})[\w.~+/=-]{{4,}}", rf"\1 {HIDDEN}"),
     # A member in JSON, of a Python value, in JSON inside of JSON, in a form.
-    ("\"'", rf"""(["'](?:{_MEMBERS})["']\s*[:,]\s*b?){_QUOTED}""", rf"\1\g<2>{HIDDEN}\2"),
+    ("\"'", rf"""(["'](?:{_MEMBERS})["']{_THEN}\s*b?){_QUOTED}""", rf"\1\g<2>{HIDDEN}\2"),
     ("\"'", rf"(\b(?:{_MEMBERS})\s*[:=]\s*b?){_QUOTED}", rf"\1\g<2>{HIDDEN}\2"),
     (
         "\\",

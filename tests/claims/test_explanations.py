@@ -165,7 +165,7 @@ SERVERS = {
     "a connection that is cut": Case(
         hang_up,
         "`{}` closed the connection without an answer",
-        f"{UNKNOWN}; if the server wants TLS, write `https://`",
+        "if the server wants TLS, write `https://`",
     ),
 }
 
@@ -373,7 +373,7 @@ async def test_a_server_that_is_not_reached_is_explained(
             ),
             "http on https": (
                 f"`127.0.0.1:{private.port}` closed the connection without an answer",
-                f"{UNKNOWN}; if the server wants TLS, write `https://`",
+                "if the server wants TLS, write `https://`",
             ),
             "proxy 403": (
                 (

@@ -11,7 +11,7 @@ from mcp_stdio.redaction import protect
 
 TREE: list[tuple[type[errors.RelayError], int, str, int, bool]] = [
     (errors.Unreachable, -33001, "unreachable", 3, True),
-    (errors.TlsFailure, -33001, "unreachable", 4, True),
+    (errors.TlsFailure, -33001, "unreachable", 4, False),
     (errors.ProxyFailure, -33001, "unreachable", 3, True),
     (errors.ConnectionLost, -33002, "outcome_unknown", 1, False),
     (errors.TimedOut, -33003, "timeout", 3, False),

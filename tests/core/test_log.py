@@ -259,6 +259,15 @@ def test_verbosity(verbosity: int, lines: list[str]) -> None:
     assert done.stdout == ""
 
 
+def test_a_page_to_visit_is_shown_to_those_who_want_to_hear_of_errors_only() -> None:
+    done = run(
+        "log.setup(-1)\n"
+        "logging.getLogger('mcp_stdio.x').warning('sign in', extra=log.TO_BE_FOLLOWED)\n"
+        "logging.getLogger('mcp_stdio.x').warning('another')"
+    )
+    assert done.stderr == "mcp-stdio: warning: sign in\n"
+
+
 @pytest.mark.parametrize(
     "defect",
     [

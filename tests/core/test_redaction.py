@@ -155,6 +155,9 @@ def test_what_looks_like_a_credential_is_hidden(text: str, hidden: str) -> None:
         "connected to host in 12 ms, session none",
         "really? a=b",
         "200 text/event-stream; charset=utf-8",
+        '{"kind":"authorization","status":401}',
+        '{"error": {"kind": "authorization", "status": "refused"}}',
+        "{'grant': 'code', 'client_id': 'me'}",
     ],
 )
 def test_other_text_stays(text: str) -> None:

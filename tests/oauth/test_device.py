@@ -47,6 +47,15 @@ def waits(at: World) -> list[float]:
     return [command.seconds for command in at.commands if isinstance(command, Wait)]
 
 
+def test_a_device_code_does_not_show_in_a_failure() -> None:  # P7
+    hidden = "polled-with-6203"
+    said = {"error": "access_denied", "error_description": f"nobody allowed {hidden}"}
+    at = device({"device_code": hidden}, found(said, 400))
+    with pytest.raises(Declined, match=r"nobody allowed \*\*\*") as caught:
+        sign_in(at)
+    assert hidden not in str(caught.value)
+
+
 def test_a_code_is_shown_and_the_tokens_come() -> None:
     at = device(None, PENDING, PENDING)
     record = sign_in(at)

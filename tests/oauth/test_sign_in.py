@@ -20,8 +20,10 @@ from mcp_stdio.errors import (
 from mcp_stdio.oauth import login
 from mcp_stdio.oauth.authorization import NobodyCameBack, code_challenge
 from mcp_stdio.oauth.challenge import Challenge
-from mcp_stdio.oauth.commands import Fetch, Fetched, Listen, Visit
+from mcp_stdio.oauth.commands import Command, Fetch, Fetched, Listen, Visit
+from mcp_stdio.oauth.discovery import NowhereToSignIn
 from mcp_stdio.oauth.record import Record, Registration
+from mcp_stdio.redaction import redact_known
 from tests.oauth.pump import (
     AS,
     ASM,
@@ -32,6 +34,7 @@ from tests.oauth.pump import (
     PRM,
     SERVER,
     TOKENS,
+    Answer,
     World,
     basic_of,
     came_back,
@@ -112,6 +115,32 @@ def test_pkce_with_s256_and_all_parameters() -> None:  # A-15, A-17, A-20, A-25
     [visit] = [command for command in at.commands if isinstance(command, Visit)]
     assert visit.state == state
     assert not {state, verifier, "code-1"} & set(repr(at.commands).split("'"))
+
+
+def test_no_secret_of_a_sign_in_shows_in_its_failure() -> None:  # P7
+    """A careless server repeats the form that it refuses, in prose that no pattern knows."""
+    secret, code = "registered-5711/a", "came-back-8842/b"
+
+    class Careless(World):
+        def answer(self, command: Command) -> Answer:
+            answer = super().answer(command)
+            if isinstance(command, Fetch) and command.url == TOKEN:
+                said = " and ".join(form_of(command).values())
+                return found({"error": "invalid_grant", "error_description": said}, 400)
+            return answer
+
+    usual = world(server={"token_endpoint_auth_methods_supported": ["client_secret_post"]})
+    at = Careless(usual.pages, browser=came_back(code=code))
+    at.pages[REGISTER] = found({"client_id": "client-1", "client_secret": secret}, 201)
+    with pytest.raises(Declined) as caught:
+        sign_in(at)
+    form = exchanged(at)
+    assert (form["client_secret"], form["code"]) == (secret, code)
+    for hidden in (secret, code, form["code_verifier"]):
+        assert hidden not in str(caught.value)
+    assert "***" in str(caught.value)
+    [visit] = [command for command in at.commands if isinstance(command, Visit)]
+    assert redact_known(visit.url) == visit.url  # it is to be followed
 
 
 def test_the_challenge_of_rfc_7636() -> None:  # appendix B
@@ -758,3 +787,17 @@ def test_a_server_that_has_moved_gets_nothing_old() -> None:  # A-31
     assert record.tokens.refresh_token is None
     assert dataclasses.asdict(record.tokens)["issuer"] == new
     assert set(record.registrations) == {AS, new}
+
+
+def test_a_server_that_publishes_nothing_does_not_say_where_to_sign_in() -> None:  # A-7
+    with pytest.raises(NowhereToSignIn, match="does not say where to sign in"):
+        sign_in(World())
+
+
+@pytest.mark.parametrize("error", ["invalid_client", "invalid_grant", "unauthorized_client"])
+def test_a_client_that_is_refused_is_to_be_checked(error: str) -> None:  # A-60
+    at = world()
+    at.pages[TOKEN] = found({"error": error}, 401)
+    with pytest.raises(Declined) as caught:
+        sign_in(at, grant="client-credentials", client_id="me", client_secret="mine-4417")
+    assert caught.value.hint == login.CHECK_CLIENT

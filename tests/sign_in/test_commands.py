@@ -230,6 +230,43 @@ def test_a_real_revocation(status: int, environ: dict[str, str]) -> None:
     assert "s3cr3t" not in done.stderr
 
 
+class _WithoutMetadata(_Endpoint):
+    """An MCP server that publishes nothing about signing in."""
+
+    def do_POST(self) -> None:
+        self.send_response(self.status if self.path == "/mcp" else 404)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.send_error(404)
+
+
+@pytest.mark.parametrize(
+    "status, said",
+    [
+        (200, "` answers without a sign-in, and does not say where there is one\n"),
+        (401, "` does not say where to sign in\n"),
+    ],
+)
+def test_a_login_where_there_is_none(status: int, said: str, environ: dict[str, str]) -> None:
+    class Endpoint(_WithoutMetadata):
+        pass
+
+    Endpoint.status = status
+    with ThreadingHTTPServer(("127.0.0.1", 0), Endpoint) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            done = run("login", f"http://127.0.0.1:{server.server_port}/mcp", env=environ)
+        finally:
+            server.shutdown()
+            thread.join()
+    assert done.returncode == 5
+    assert said in done.stderr
+    assert "register" not in done.stderr
+
+
 def test_the_commands_as_processes(environ: dict[str, str]) -> None:
     given = {name: getattr(TOKENS, name) for name in TOKENS.__slots__}
     lasting = type(TOKENS)(**{**given, "expires_at": time.time() + 3700})

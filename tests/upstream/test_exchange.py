@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -798,6 +798,23 @@ async def test_only_a_failure_that_proves_it_did_not_run_is_called_retryable(
         asked, _ = await ask(reply)
         assert asked.failure is not None
         assert asked.failure.retryable is retryable
+
+
+async def test_what_has_no_effect_may_be_tried_again_whatever_became_of_it(
+    autojump_clock: MockClock,
+) -> None:
+    """P2 forbids it for a call only: of that alone it is said that it may have run."""
+    makers: list[Callable[[], Any]] = [lambda: refused(502), lost, lambda: Reply(body=[FOREVER])]
+    for make in makers:
+        harmless = (await ask(*[make() for _ in range(4)], method=LIST, silence=9.0))[0].failure
+        call = (await ask(make(), silence=9.0))[0].failure
+        assert harmless is not None
+        assert call is not None
+        assert harmless.retryable
+        assert not call.retryable
+        assert "check its effect" not in harmless.explanation
+        if not isinstance(call, HttpRefusal):
+            assert "check its effect before you call again" in call.explanation
 
 
 async def test_a_json_rpc_error_that_remains_after_retries_is_the_answer(

@@ -284,7 +284,7 @@ class DirectExchange(Exchange):
         )
 
     def _lost(self, why: str) -> ConnectionLost:
-        authority, hint = self._connection.authority, None
+        authority, advice = self._connection.authority, None
         if self._response.head is not None:
             cause = f"the answer of `{authority}` broke off"
         elif self._answer_begun:
@@ -292,10 +292,10 @@ class DirectExchange(Exchange):
         else:
             cause = f"`{authority}` closed the connection without an answer"
             if self._connection.origin.scheme == "http" and not self.is_kept:
-                hint = f"{ConnectionLost.usual_hint}; if the server wants TLS, write `https://`"
+                advice = "if the server wants TLS, write `https://`"
         if why:
             cause = f"{cause}: {quote(why)}"
-        failure = ConnectionLost(cause, hint=hint, answer_begun=self._answer_begun)
+        failure = ConnectionLost(cause, advice=advice, answer_begun=self._answer_begun)
         self._failure = failure
         return failure
 

@@ -84,6 +84,7 @@ async def dial(
         raise TlsFailure(
             f"the TLS handshake with {where} was not over within {timeout_connect:g} s",
             hint="check that the port speaks TLS, or raise `--timeout-connect`",
+            is_passing=True,
         )
     raise Unreachable(
         f"no connection to {where} within {timeout_connect:g} s",

@@ -12,6 +12,7 @@ import ssl
 from enum import Enum
 from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.request import getproxies
 
 import h11
 import httpx
@@ -45,6 +46,11 @@ _REFUSAL_HINTS = {
     407: "put `user:password@` before the host in the proxy's variable, such as `HTTPS_PROXY`",
     403: "the proxy does not allow this host; ask who runs it, or name the host in `NO_PROXY`",
 }
+
+_OTHER_CREDENTIALS = (
+    "the proxy does not accept the user and password in its variable, such as `HTTPS_PROXY`; "
+    "write what is special in them percent-encoded"
+)
 
 
 class _Stage(Enum):
@@ -240,11 +246,19 @@ class Journey:
 
     def refused(self, status: int) -> ProxyFailure:
         """The proxy answered itself, with this status."""
+        hint = _REFUSAL_HINTS.get(status, "check that the proxy can reach the server")
+        if status == 407 and self._has_credentials():
+            hint = _OTHER_CREDENTIALS
         return ProxyFailure(
             f"the proxy `{self.proxy}` refused to connect to {self._where} (status {status})",
-            hint=_REFUSAL_HINTS.get(status, "check that the proxy can reach the server"),
+            hint=hint,
             status=status,
         )
+
+    def _has_credentials(self) -> bool:
+        """Whether the settings name a user for the proxy; httpx reads them in the same way."""
+        urls = (url.rstrip("/").rpartition("@") for url in getproxies().values())
+        return any(user and address == self.proxy for user, _, address in urls)
 
     def _words(self, exc: BaseException) -> str:
         if isinstance(exc, httpx.TimeoutException):
@@ -262,7 +276,9 @@ class Journey:
         hint = "check host, port and firewalls, or raise `--timeout-connect`"
         if self._stage is _Stage.TLS:
             return TlsFailure(
-                f"the TLS handshake with {self._where} was not over {within}", hint=hint
+                f"the TLS handshake with {self._where} was not over {within}",
+                hint=hint,
+                is_passing=True,
             )
         if self.proxy is None:
             return Unreachable(f"no connection to {self._where} {within}", hint=hint)

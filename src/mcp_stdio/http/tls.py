@@ -76,6 +76,7 @@ def handshake_failure(error: BaseException | None, authority: str) -> TlsFailure
         )
     return TlsFailure(
         f"`{authority}` closed the connection during the TLS handshake",
+        is_passing=True,
         hint="check that the port speaks TLS and that no firewall or proxy stands in between",
     )
 

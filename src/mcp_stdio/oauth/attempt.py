@@ -79,5 +79,6 @@ def told_again(failure: RelayError) -> RelayError:
         return AskedInVain(failure.failure)
     kind = type(failure) if isinstance(failure, Unreachable) else AuthorizationFailed
     again = kind(str(failure), hint=failure.hint, status=failure.status)
+    again.retryable = failure.retryable and isinstance(failure, Unreachable)
     again.__cause__ = failure
     return again

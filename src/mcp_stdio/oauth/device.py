@@ -20,6 +20,7 @@ from mcp_stdio.oauth import answers, registration, tokens, urls
 from mcp_stdio.oauth.commands import Flow, Now, ShowCode, Wait
 from mcp_stdio.oauth.metadata import AuthorizationServer, Place
 from mcp_stdio.oauth.record import Registration, Tokens
+from mcp_stdio.redaction import protect
 
 ASK = "get a code to sign in with"
 
@@ -54,6 +55,7 @@ def authorize(
     device_code, user_code = answers.text(answer, "device_code"), answers.text(answer, "user_code")
     if device_code is None or user_code is None:
         raise answers.unusable(ASK, "the answer holds no code")
+    protect(device_code)  # the other one is there to be seen
     # Google's name for it is older than the standard's.
     page = answer.get("verification_uri", answer.get("verification_url"))
     url = str(urls.trusted(page, "page to type the code in at", server))

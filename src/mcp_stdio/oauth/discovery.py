@@ -25,6 +25,15 @@ READ_RESOURCE = "read what the server says about signing in"
 READ_SERVER = "read the metadata of the authorization server"
 
 
+class NowhereToSignIn(AuthorizationFailed):
+    """The server publishes nothing about signing in, and has nothing where it may be unsaid."""
+
+    usual_hint = "it may want a token of another kind: `--bearer-token` or `--header`"
+
+    def __init__(self, url: str) -> None:
+        super().__init__(f"the server `{url}` does not say where to sign in")
+
+
 def discover(server: Url, challenge: Challenge | None, known: Record) -> Flow[Place]:
     """Find the resource and the authorization server to sign in at, checked in every respect."""
     published = yield from protected_resource(server, challenge)
@@ -116,8 +125,5 @@ def legacy_server(server: Url) -> Flow[AuthorizationServer]:
         raise answers.refused(fetched, base, READ_SERVER)
     document = answers.json_object(fetched.body) if fetched.status == 200 else None
     if document is None:
-        raise AuthorizationFailed(
-            f"the server `{server.public}` does not say where to sign in",
-            hint="it may want a token of another kind: `--bearer-token` or `--header`",
-        )
+        raise NowhereToSignIn(server.public)
     return metadata.authorization_server(document, (base, base + "/"), server, is_legacy=True)

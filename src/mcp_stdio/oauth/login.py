@@ -202,7 +202,14 @@ def _by_a_person(
     elif (stored := (yield from registration.usable(known, issuer, redirect_uri))) is not None:
         client = stored
     else:
-        known, client = yield from registration.register(place.server, known, kind, redirect_uri)
+        try:
+            found = yield from registration.register(place.server, known, kind, redirect_uri)
+        except Refused as failure:
+            # The endpoints of 2025-03-26 were a guess, and there is nothing.
+            if place.server.is_legacy and failure.status in (404, 405):
+                raise discovery.NowhereToSignIn(server.public) from None
+            raise
+        known, client = found
     try:
         obtained = yield from _granted(oauth, server, place, client, redirect_uri, scope)
     except Declined as failure:
@@ -243,13 +250,7 @@ def _by_credentials(oauth: OAuth, place: Place, known: Record, scope: str | None
     assert client is not None
     known = registration.remembered(oauth, known, place.server.issuer, client)
     blank = tokens.wanted(oauth, place, client, scope)
-    try:
-        obtained = yield from _with_credentials(oauth, client, blank)
-    except Declined as failure:
-        if failure.error in registration.DEAD_CLIENT:
-            failure.hint = CHECK_CLIENT
-        raise
-    return known.holding(obtained)
+    return known.holding((yield from _with_credentials(oauth, client, blank)))
 
 
 def _with_credentials(oauth: OAuth, client: Registration, asked: Tokens) -> Flow[Tokens]:
@@ -259,5 +260,11 @@ def _with_credentials(oauth: OAuth, client: Registration, asked: Tokens) -> Flow
         **({"scope": asked.requested_scope} if asked.requested_scope else {}),
         **tokens.indicator(oauth, asked.resource),
     }
-    answer = yield from tokens.post(asked.token_endpoint, client, form, tokens.SIGN_IN)
+    try:
+        answer = yield from tokens.post(asked.token_endpoint, client, form, tokens.SIGN_IN)
+    except Declined as failure:
+        # Some servers say `invalid_grant`: id and secret are all the grant there is.
+        if failure.error in {*registration.DEAD_CLIENT, "invalid_grant", "access_denied"}:
+            failure.hint = CHECK_CLIENT
+        raise
     return (yield from tokens.granted(oauth, answer, asked, tokens.SIGN_IN))

@@ -20,6 +20,7 @@ from mcp_stdio.oauth import answers
 from mcp_stdio.oauth.commands import Fetch, Flow, Keep, Listen, Now
 from mcp_stdio.oauth.metadata import AuthorizationServer
 from mcp_stdio.oauth.record import Record, Registration
+from mcp_stdio.redaction import protect
 
 NONE, BASIC, POST = "none", "client_secret_basic", "client_secret_post"
 
@@ -154,6 +155,8 @@ def _register(
     if client_id is None:
         raise answers.unusable(REGISTER, "the server's answer holds no client id")
     secret = answers.text(answer, "client_secret")
+    if secret is not None:
+        protect(secret)
     said = answers.text(answer, "token_endpoint_auth_method")
     return Registration(
         client_id=client_id,

@@ -36,6 +36,8 @@ def login(
     """Sign in at the server and remember it. Returns the exit code; raises RelayError."""
     entry = _entry(config, environ)
     record = trio.run(obtain, config, entry)
+    for secret in record.secrets():
+        log.protect(secret)  # what is told below holds words of the server
     _tell("signed in\n" + as_text(Account.of(record, str(entry.path)), time.time()))
     return 0
 

@@ -18,10 +18,10 @@ from math import inf
 
 import trio
 
-from mcp_stdio import __version__, jsonrpc, spec
+from mcp_stdio import __version__, jsonrpc, log, spec
 from mcp_stdio.assembly import given
 from mcp_stdio.config import Config, OAuth
-from mcp_stdio.errors import TimedOut
+from mcp_stdio.errors import AuthorizationFailed, TimedOut
 from mcp_stdio.http import Request
 from mcp_stdio.http.client import open_client
 from mcp_stdio.http.url import Url
@@ -30,6 +30,7 @@ from mcp_stdio.oauth import login, redirect
 from mcp_stdio.oauth.announcing import Announcing
 from mcp_stdio.oauth.challenge import Challenge
 from mcp_stdio.oauth.commands import Flow
+from mcp_stdio.oauth.discovery import NowhereToSignIn
 from mcp_stdio.oauth.fetch import Fetcher
 from mcp_stdio.oauth.performer import Performer, Show, T
 from mcp_stdio.oauth.record import Record, Tokens
@@ -58,12 +59,22 @@ async def obtain(config: Config, entry: Entry) -> Record:
     challenge = await narrator.during(partial(asked, config), f"asking {where} how to sign in")
     async with locked(entry, narrator) as others:
         known = entry.known()
+        for secret in known.secrets():
+            log.protect(secret)
         if _is_done(config.oauth, known, others):
             return known
         flow = login.sign_in(config.oauth, entry.server_url, challenge, known)
         with Announcing(entry, narrator) as show:
             perform = partial(_perform, config, flow, narrator, keep=entry.write, show=show)
-            record = await narrator.during(perform)
+            try:
+                record = await narrator.during(perform)
+            except NowhereToSignIn:
+                if challenge is not None:
+                    raise
+                raise AuthorizationFailed(
+                    f"`{where}` answers without a sign-in, and does not say where there is one",
+                    hint="leave out `--oauth`: the server can be used as it is",
+                ) from None
             entry.write(record)
         return record
 

@@ -130,6 +130,7 @@ class _Inquiry:
 
     async def run(self) -> None:
         retries: retry.Retries | None = None
+        self._patience.is_harmless = self._message.method in SAFE_METHODS
         self._link.opened(self._sent, self._call, self._patience)
         try:
             while True:
@@ -140,9 +141,11 @@ class _Inquiry:
                     await self._close()
                     if self._patience.is_done:
                         return
+                    method = self._message.method
+                    if method in SAFE_METHODS:
+                        _harmless(failure)
                     if retries is None:
                         # Whoever listens has a pace of his own.
-                        method = self._message.method
                         retries = retry.Retries(is_safe=method in SAFE_METHODS - {LISTEN})
                     await _pause(retries, failure, self._call, self._patience)
                     if event_of(failure)[0] in MAY_HAVE_RUN:
@@ -277,7 +280,7 @@ class _Inquiry:
             if stream.last_event_id is not None:
                 headers = self._link.resume_headers(stream.last_event_id)
             if headers is None:
-                raise _outcome_unknown("the response ended before the answer")
+                raise self._outcome_unknown("the response ended before the answer")
             await trio.sleep(pause)
             request = Request("GET", self._messenger.url, headers, is_replayable=True)
             try:
@@ -287,7 +290,7 @@ class _Inquiry:
                 log.info("could not resume a response stream yet: %s", exc)
                 self._patience.unasked()
             except RelayError as exc:
-                raise _outcome_unknown(
+                raise self._outcome_unknown(
                     f"the response broke off and cannot be resumed: {exc}"
                 ) from exc
             else:
@@ -298,8 +301,13 @@ class _Inquiry:
                     raise SessionLost("the session ended while the call was running")
                 if retry.event_of_status(head.status, None) is None:
                     text = "the response broke off and the server does not resume it"
-                    raise _outcome_unknown(text, head.status)
+                    raise self._outcome_unknown(text, head.status)
             pause = stream.pause()
+
+    def _outcome_unknown(self, cause: str, status: int | None = None) -> ConnectionLost:
+        if not self._patience.is_harmless:
+            cause = f"{cause}; whether the call ran is unknown"
+        return ConnectionLost(cause, status=status, answer_begun=True)
 
     # Messages
 
@@ -338,12 +346,12 @@ class _Inquiry:
                     pass
 
 
-def _outcome_unknown(cause: str, status: int | None = None) -> ConnectionLost:
-    return ConnectionLost(
-        f"{cause}; whether the call ran is unknown",
-        status=status,
-        answer_begun=True,
-    )
+def _harmless(failure: RelayError) -> None:
+    """What becomes of a request that may be repeated in any case: nothing is to be feared."""
+    if isinstance(failure, ConnectionLost):
+        failure.of_harmless_request()
+    elif isinstance(failure, HttpRefusal):
+        failure.retryable = failure.event is not None
 
 
 async def _pause(

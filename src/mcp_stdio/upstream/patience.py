@@ -33,12 +33,13 @@ class Patience:
     `silence` and `total` are seconds; None means without limit. The total counts from `begun`, a
     time of trio's clock, or from now. The silence counts from the last
     `heard`. It does not run before the first one and from `hold` to the next `heard`; while the
-    server waits for a person it is ANSWER_TIME, if that is longer.
+    server waits for a person it is ANSWER_TIME, if that is longer. Unless `is_harmless`, what was
+    asked may have an effect, also when nobody waits for its answer any more.
     """
 
     __slots__ = (
         "_deadline", "_end", "_grain", "_is_done", "_questions", "_reason", "_scope", "_silence",
-        "_total",
+        "_total", "is_harmless",
     )  # fmt: skip
 
     def __init__(
@@ -56,6 +57,7 @@ class Patience:
         self._questions: set[Id] | None = None  # those it was ever asked, without the answered
         self._reason: RelayError | None = None
         self._is_done = False
+        self.is_harmless = True
 
     def heard(self, pause: float = 0.0) -> None:
         """There was a sign of life: the silence begins anew, after a `pause` that was agreed on."""
@@ -154,11 +156,18 @@ class Patience:
         if self._reason is not None:
             raise self._reason
         if trio.current_time() >= self._end:
-            raise TimedOut(
+            raise self._timed_out(
                 f"no answer within {self._total:g} s, the longest a call may take",
-                hint="raise `--timeout-call` if the server needs longer",
+                "raise `--timeout-call` if the server needs longer",
             )
-        raise TimedOut(
+        raise self._timed_out(
             f"the server was silent for {self._silence:g} s",
-            hint="raise `--timeout-read` if the server needs longer",
+            "raise `--timeout-read` if the server needs longer",
         )
+
+    def _timed_out(self, cause: str, hint: str) -> TimedOut:
+        if not self.is_harmless:
+            hint = f"the call may have run: check its effect before you call again; {hint}"
+        failure = TimedOut(cause, hint=hint)
+        failure.retryable = self.is_harmless
+        return failure
