@@ -18,6 +18,7 @@ what is the client's own fault has JSON-RPC's code for that.
     ├── TimedOut          E-3   the server stayed silent, or the call took too long
     ├── AuthorizationFailed E-4 the credential
     │   ├── SignInPending       a person has to sign in first
+    │   ├── NobodySignedIn      a person has not signed in while there was time
     │   ├── AskedInVain         a person was asked a moment ago, and is not asked again yet
     │   ├── Declined            an authorization server said no, and why
     │   ├── Unusable            an authorization server's answer cannot be understood
@@ -194,6 +195,10 @@ class SignInPending(AuthorizationFailed):
             text = "a sign-in is under way, perhaps in another window; try again when it is done"
         super().__init__(f"nobody has signed in yet; {text}", hint=text)
         self.url = url
+
+
+class NobodySignedIn(AuthorizationFailed):
+    """A person was waited for, and the time for signing in is over."""
 
 
 class AskedInVain(AuthorizationFailed):

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from mcp_stdio.cli import FAILURE, INTERRUPTED, NORMAL_END, USAGE_ERROR, explained
@@ -18,6 +24,7 @@ from mcp_stdio.errors import (
     Unreachable,
     UsageFailure,
 )
+from tests.cli.command import LIMIT, environment
 
 
 def group(*parts: BaseException) -> BaseException:
@@ -30,6 +37,11 @@ def group(*parts: BaseException) -> BaseException:
         (KeyboardInterrupt(), INTERRUPTED, ""),
         (BrokenPipeError(), NORMAL_END, ""),
         (OutputClosed(), NORMAL_END, ""),
+        (
+            OSError(errno.ENOSPC, "No room"),
+            FAILURE,
+            "error: standard output cannot be written: No room",
+        ),
         (UsageFailure("a", hint="b"), USAGE_ERROR, "error: a\n\nhint: b"),
         (Unreachable("a", hint="b"), FAILURE, "error: a\n\nhint: b"),
         (RelayError("a"), FAILURE, "error: a"),
@@ -72,3 +84,23 @@ def test_commands_with_codes_of_their_own_say_whose_fault_it_is(
     exc: BaseException, code: int
 ) -> None:
     assert explained(exc, exit_code)[0] == code
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+@pytest.mark.parametrize("words", [("test", "--json", "http://127.0.0.1:9/mcp"), ("--version",)])
+def test_an_output_that_is_full_is_told_in_a_line(words: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "mcp_stdio", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=LIMIT,
+            env=environment(),
+            check=False,
+        )
+    assert done.returncode == FAILURE
+    assert done.stderr == (
+        f"error: standard output cannot be written: {os.strerror(errno.ENOSPC)}\n"
+    )

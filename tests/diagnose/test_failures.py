@@ -124,6 +124,41 @@ async def test_a_proxy_that_does_not_allow_the_host(nursery: trio.Nursery) -> No
     nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize(
+    "status, cause",
+    [(403, "refuses access (403)"), *((s, f"answered with status {s}") for s in (502, 503, 504))],
+)
+async def test_a_proxy_that_may_have_answered_itself(
+    nursery: trio.Nursery, status: int, cause: str
+) -> None:
+    """In plain http nothing tells whose answer it is."""
+    proxy = ForwardProxy(refuses_with=status)
+    await nursery.start(proxy.serve)
+    seen = await examined("http://example.com/mcp", env={"http_proxy": proxy.url})
+    assert f"  the server or the proxy `{proxy.address}` {cause}\n" in seen.text
+    around = "; or, if it is the proxy that refuses, name the host in `NO_PROXY`"
+    assert seen.told("hint").endswith(around), seen.text
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_proxy_that_hangs_up(nursery: trio.Nursery) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+
+    proxy = await answered(nursery, script)
+    address = proxy.url().authority
+    env = {"http_proxy": f"http://{address}"}
+    seen = await examined("http://example.com/mcp", env=env)
+    assert seen.code == 3
+    cause = (
+        "the connection to the proxy `127.0.0.1:PORT`, which was to pass the request on to "
+        "`example.com`, broke before it answered: "
+    )
+    assert cause.replace("127.0.0.1:PORT", address) in seen.text
+    assert seen.told("hint").endswith("; ask who runs the proxy, or name the host in `NO_PROXY`")
+    nursery.cancel_scope.cancel()
+
+
 async def test_a_proxy_that_is_not_there() -> None:
     port = await free_port()
     seen = await examined("https://example.com/mcp", env={"all_proxy": f"http://127.0.0.1:{port}"})

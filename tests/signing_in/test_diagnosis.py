@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import re
 
+import pytest
+
+from tests.peers import browsers
 from tests.signing_in.conftest import Machine, Site
 
 
@@ -61,3 +64,32 @@ async def test_a_program_gets_its_object_and_a_person_the_page(machine: Machine)
     (window,) = machine.windows
     assert window in said
     assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "options, more",
+    [
+        ((), "; `--oauth-device` where no browser is"),
+        (("--oauth-device",), ""),
+        # The messages of a relay would not be held for as long as that.
+        (("--timeout-read", "1.5"), "; `--oauth-device` where no browser is"),
+    ],
+)
+async def test_a_sign_in_that_nobody_finishes_is_over(
+    machine: Machine, options: tuple[str, ...], more: str
+) -> None:
+    """The page has died with it, so it is no place to go to any more."""
+    words = ("test", "--oauth", "--oauth-timeout", "2", *options)
+    code, _, said = await machine.run(*words, browser=browsers.plain("--leave"))
+    assert code == 5, said
+    cause = told(said, "credential")
+    assert cause == "FAILED: nobody signed in within 2 s (`--oauth-timeout`)"
+    hint = ": run `mcp-stdio login URL`, or test again and open the page"
+    assert told(said, "hint") == hint + more
+
+
+async def test_a_sign_in_may_take_longer_than_a_message(machine: Machine) -> None:
+    words = ("test", "--oauth", "--timeout-read", "2")
+    code, _, said = await machine.run(*words, browser=browsers.plain("--delay", "3"))
+    assert code == 0, said
+    assert told(said, "tools") == "ok: 11 tools"

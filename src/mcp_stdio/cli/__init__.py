@@ -10,6 +10,7 @@ the task, when it is asked for.
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
 import os
@@ -31,6 +32,9 @@ INTERRUPTED = 130
 
 STDOUT = 1
 STDERR = 2
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EIO, errno.EFBIG, getattr(errno, "EDQUOT", errno.EIO)})
+"""What a file or device says that takes nothing more; what is written to is standard output."""
 
 logger = logging.getLogger(__name__)
 
@@ -151,6 +155,8 @@ def explained(
             return INTERRUPTED, ""
         case BrokenPipeError() | OutputClosed():
             return NORMAL_END, ""
+        case OSError(errno=number, filename=None) if number in _NO_ROOM:
+            return FAILURE, f"error: standard output cannot be written: {cause.strerror}"
         case RelayError():
             text = f"error: {cause}" + (f"\n\nhint: {cause.hint}" if cause.hint else "")
             if isinstance(cause, UsageFailure):

@@ -17,7 +17,7 @@ import trio
 
 from mcp_stdio import spec
 from mcp_stdio.assembly import Access
-from mcp_stdio.config import Config
+from mcp_stdio.config import Config, OAuth
 from mcp_stdio.diagnose import facts, likely
 from mcp_stdio.diagnose.arrival import Arrival
 from mcp_stdio.diagnose.facts import Found
@@ -32,11 +32,19 @@ from mcp_stdio.diagnose.report import (
     Report,
 )
 from mcp_stdio.era.evidence import Verdict, of_discovery, of_error
-from mcp_stdio.errors import CannotBridge, RelayError, quote
+from mcp_stdio.errors import (
+    AskedInVain,
+    AuthorizationFailed,
+    CannotBridge,
+    NobodySignedIn,
+    RelayError,
+    SignInPending,
+    quote,
+)
 from mcp_stdio.http.client import names_proxy
 from mcp_stdio.http.observer import listen_to_resolver
 from mcp_stdio.http.url import Url
-from mcp_stdio.jsonrpc import INTERNAL_ERROR
+from mcp_stdio.jsonrpc import INTERNAL_ERROR, Message
 
 LISTS = ("tools", "resources", "prompts")
 """What a server may offer a list of, as its capabilities, its methods and the stages are called."""
@@ -118,13 +126,14 @@ class _Walk:
             # A credential that cannot be had is known sooner than what the connection is like.
             await self._is_prepared.wait()
         place, cause = self._arrival.place_of(failure)
+        cause = _of_nobody(cause, self._config.oauth) or cause
         is_understood = self._report.has_told(PROTOCOL)  # so this URL is the server's
         hint = None if is_understood else await likely.hint_for(cause, self._config)
         self._report.failed(place, cause, hint)
         self._report.skip_the_rest(self._arrival.left_out)
 
     async def _converse(self, peer: Peer) -> None:
-        answer = await peer.open()
+        answer = await self._open(peer)
         if answer.error is not None:
             raise self._unwanted(answer.error)
         await self._tell_of_protocol(peer)
@@ -139,6 +148,17 @@ class _Walk:
                 report.found(name, facts.count(name, *await peer.count(f"{name}/list")))
         report.begin(LISTENING)
         report.found(LISTENING, await self._listen(peer, result))
+
+    async def _open(self, peer: Peer) -> Message:
+        """Open the conversation, after the end of a sign-in that took longer than a message may."""
+        try:
+            return await peer.open()
+        except RelayError as failure:
+            bearer = self._access.bearer
+            if bearer is None or not isinstance(self._arrival.place_of(failure)[1], SignInPending):
+                raise
+        await bearer.signed_in()
+        return await peer.open()
 
     async def _tell_of_protocol(self, peer: Peer) -> None:
         way = peer.era.accepted
@@ -221,3 +241,17 @@ class _Walk:
         else:
             text = "there is no session to end"
         report.passed(FAREWELL, text, is_timed=self._arrival.has_session)
+
+
+def _of_nobody(failure: RelayError, oauth: OAuth | None) -> RelayError | None:
+    """What it means here, where the page dies with the test, that nobody has signed in."""
+    cause: BaseException | None = failure
+    while cause is not None and not isinstance(cause, NobodySignedIn | SignInPending):
+        cause = cause.failure if isinstance(cause, AskedInVain) else cause.__cause__
+    if cause is None or oauth is None:
+        return None
+    hint = "run `mcp-stdio login URL`, or test again and open the page"
+    if oauth.grant == "authorization-code":
+        hint += "; `--oauth-device` where no browser is"
+    within = f"within {oauth.timeout:g} s (`--oauth-timeout`)"
+    return AuthorizationFailed(f"nobody signed in {within}", hint=hint)

@@ -72,11 +72,13 @@ class Head(NamedTuple):
     """Status and headers of a response.
 
     `is_to_credential` is told of a 401 or 403 alone: whether the request showed an `Authorization`.
+    `proxy` is one (host and port) that read the request and may have answered itself.
     """
 
     status: int
     headers: Headers
     is_to_credential: bool = False
+    proxy: str | None = None
 
     def __str__(self) -> str:
         """Status and content type, for the log."""

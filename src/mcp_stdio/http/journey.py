@@ -233,6 +233,13 @@ class Journey:
                 f"{self._where} does not answer in HTTP: {quote(str(self._cause))}",
                 hint="check that the URL is that of an MCP server",
             )
+        if self.is_forwarded:
+            return ConnectionLost(
+                f"the connection to the proxy `{self.proxy}`, which was to pass the request on to "
+                f"{self._where}, broke before it answered: {self._words(exc)}",
+                hint=f"{ConnectionLost.usual_hint}; ask who runs the proxy, or name the host in "
+                "`NO_PROXY`",
+            )
         return ConnectionLost(
             f"the connection to {self._where} broke before it answered: {self._words(exc)}"
         )

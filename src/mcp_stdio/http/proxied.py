@@ -210,7 +210,7 @@ class _Exchange(Exchange):
         if head.status == 407 and journey.is_forwarded:
             raise journey.refused(head.status)
         self._body = self._response.aiter_raw()
-        return head
+        return head._replace(proxy=journey.proxy) if journey.is_forwarded else head
 
     def _outgoing(self) -> httpx.Request:
         request = self._request

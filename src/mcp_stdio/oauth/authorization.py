@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
 from mcp_stdio.config import OAuth
-from mcp_stdio.errors import AuthorizationFailed, Declined, TimedOut, quote
+from mcp_stdio.errors import AuthorizationFailed, Declined, NobodySignedIn, TimedOut, quote
 from mcp_stdio.oauth import answers, tokens, urls
 from mcp_stdio.oauth.commands import Flow, Visit
 from mcp_stdio.oauth.metadata import AuthorizationServer, Place
@@ -62,7 +62,7 @@ class Code:
     redirect_uri: str
 
 
-class NobodyCameBack(AuthorizationFailed):
+class NobodyCameBack(NobodySignedIn):
     """The page was shown, and no browser came back from it in time."""
 
 

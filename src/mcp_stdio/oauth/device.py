@@ -10,6 +10,7 @@ from mcp_stdio.errors import (
     AuthorizationFailed,
     ConnectionLost,
     Declined,
+    NobodySignedIn,
     Refused,
     TimedOut,
     Unreachable,
@@ -86,4 +87,4 @@ def authorize(
         else:
             blank = tokens.wanted(oauth, place, client, scope)
             return (yield from tokens.granted(oauth, answer, blank, tokens.SIGN_IN))
-    raise AuthorizationFailed(f"nobody has signed in within {patience:.0f} s")
+    raise NobodySignedIn(f"nobody has signed in within {patience:.0f} s")

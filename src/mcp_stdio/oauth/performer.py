@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 import trio
 
 from mcp_stdio.config import OAuth
-from mcp_stdio.errors import RelayError, TimedOut
+from mcp_stdio.errors import NobodySignedIn, RelayError, TimedOut
 from mcp_stdio.oauth.browser import open_page, printed
 from mcp_stdio.oauth.callback import NOT_SIGNED_IN, PASSED_ON, SIGNED_IN, Callback, Page, listen
 from mcp_stdio.oauth.commands import (
@@ -133,7 +133,8 @@ class _Performance:
         what = "nobody has signed in"
         if isinstance(command, Fetch):
             what = f"could not {command.purpose}"
-        raise TimedOut(
+        kind = NobodySignedIn if isinstance(command, Wait) else TimedOut
+        raise kind(
             f"{what} within {self._seconds:g} s",
             hint="`--oauth-timeout` sets how long a sign-in may take",
         )

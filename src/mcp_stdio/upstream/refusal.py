@@ -47,6 +47,11 @@ _MORE_SCOPE = (
     "`--oauth --oauth-scope SCOPE`"
 )
 
+_AROUND_PROXY = "; or, if it is the proxy that refuses, name the host in `NO_PROXY`"
+
+_OF_PROXIES = frozenset({403, 502, 503, 504})
+"""Statuses that a proxy which reads the request may have given in the server's place."""
+
 _PERMISSION = "the credential may lack a permission; ask who runs the server for it"
 
 
@@ -90,13 +95,27 @@ async def refusal(exchange: Exchange, head: Head, id: jsonrpc.Id | None) -> Rela
         text = quote(str(answer.error.get("message", "")))
     if head.status == 403 and answer is None:
         return _forbidden(head, said)
-    return HttpRefusal(
-        _with_text(f"the server answered with status {head.status}", text),
+    failure = HttpRefusal(
+        _with_text(f"{_who(head)} answered with status {head.status}", text),
         status=head.status,
         text=text,
         answer=answer,
         retry_after=retry.parse_retry_after(head.headers.get("retry-after"), time.time()),
     )
+    if failure.hint is not None:
+        failure.hint += _around(head)
+    return failure
+
+
+def _who(head: Head) -> str:
+    """Whose answer this is, as far as that can be known."""
+    return f"the server or the proxy `{head.proxy}`" if _around(head) else "the server"
+
+
+def _around(head: Head) -> str:
+    """What to add to a hint where a proxy may have answered."""
+    is_doubtful = head.proxy is not None and head.status in _OF_PROXIES
+    return _AROUND_PROXY if is_doubtful else ""
 
 
 def _unauthorized(head: Head, said: str) -> AuthorizationFailed:
@@ -113,7 +132,9 @@ def _forbidden(head: Head, said: str) -> AuthorizationFailed:
     else:
         hint = _PERMISSION if head.is_to_credential else _SIGN_IN
     return AuthorizationFailed(
-        _with_text("the server refuses access (403)", said), hint=hint, status=403
+        _with_text(f"{_who(head)} refuses access (403)", said),
+        hint=hint + _around(head),
+        status=403,
     )
 
 
