@@ -97,7 +97,7 @@ SERVERS = {
         says(403, b"", 'WWW-Authenticate: Bearer error="insufficient_scope", scope="a:write"'),
         'the server refuses access (403): Bearer error="insufficient_scope", scope="a:write"',
         "the token lacks a scope; get one that has it, or sign in for it with "
-        "`--oauth --oauth-scope SCOPE`",
+        "`--oauth --oauth-scope 'a:write'`",
         ("--bearer-token", "t0k3n-of-mine"),
     ),
     "400": Case(says(400, b"bad"), "the server answered with status 400: bad", LOG),

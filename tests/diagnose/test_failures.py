@@ -307,6 +307,38 @@ async def test_401_with_a_credential(
     assert "0ld-t0k3n" not in seen.done.stderr
 
 
+@pytest.mark.parametrize(
+    "challenge, hint",
+    [
+        ('Basic realm="a, b"', "the server wants a user and a password: give them with "),
+        ("Basic", "the server wants a user and a password: give them with "),
+        ('Basic realm="a", Bearer realm="b"', "sign in with `--oauth`"),
+        ('Bearer realm="Basic x"', "sign in with `--oauth`"),
+    ],
+)
+async def test_401_that_wants_a_password(nursery: trio.Nursery, challenge: str, hint: str) -> None:
+    server = await answered(
+        nursery, http("401 Unauthorized", "no", f"WWW-Authenticate: {challenge}")
+    )
+    seen = await examined(server.url())
+    assert seen.told("hint").startswith(f": {hint}"), seen.text
+
+
+@pytest.mark.parametrize(
+    "scope, named",
+    [('scope="a b:c"', "'a b:c'"), ('scope="`x`"', "SCOPE"), ("realm=r", "SCOPE")],
+)
+async def test_403_for_want_of_a_scope_without_a_token(
+    nursery: trio.Nursery, scope: str, named: str
+) -> None:
+    challenge = f'WWW-Authenticate: Bearer error="insufficient_scope", {scope}'
+    server = await answered(nursery, http("403 Forbidden", "no", challenge))
+    seen = await examined(server.url())
+    assert seen.told("hint") == (
+        f": sign in with `--oauth --oauth-scope {named}`, or give a token with `MCP_BEARER_TOKEN`"
+    )
+
+
 async def test_403_for_want_of_a_scope(nursery: trio.Nursery) -> None:
     challenge = 'WWW-Authenticate: Bearer error="insufficient_scope", scope="mcp:write"'
     server = await answered(nursery, http("403 Forbidden", "no", challenge))
@@ -318,7 +350,7 @@ async def test_403_for_want_of_a_scope(nursery: trio.Nursery) -> None:
         "FAILED  credential  the server refuses access (403): Bearer "
         'error="insufficient_scope", scope="mcp:write"; no\n'
         "        hint        the token lacks a scope; get one that has it, or sign in for it with "
-        "`--oauth --oauth-scope SCOPE`\n"
+        "`--oauth --oauth-scope 'mcp:write'`\n"
         f"{not_reached()}"
         "failed at `credential`, exit code 5\n"
     )

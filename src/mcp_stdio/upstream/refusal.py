@@ -6,6 +6,7 @@ A JSON-RPC error in the body is the server's answer to the request, under whatev
 
 from __future__ import annotations
 
+import re
 import time
 
 from mcp_stdio import jsonrpc, retry, sse
@@ -42,10 +43,11 @@ _ANOTHER_TOKEN = (
     "`MCP_BEARER_TOKEN`, or sign in with `--oauth`"
 )
 
-_MORE_SCOPE = (
-    "the token lacks a scope; get one that has it, or sign in for it with "
-    "`--oauth --oauth-scope SCOPE`"
-)
+_BASIC = "the server wants a user and a password: give them with `-H 'Authorization: Basic ...'`"
+
+_SCHEME = re.compile(r"(?:^|,)\s*([\w-]+)(?=\s+[^\s=,]|\s*(?:,|$))")
+_SCOPES = re.compile(r'(?:^|[\s,])scope="?([\w.:/+*~@ -]{1,200})"')
+"""Only of characters that can be pasted into any shell between quotes."""
 
 _AROUND_PROXY = "; or, if it is the proxy that refuses, name the host in `NO_PROXY`"
 
@@ -123,12 +125,14 @@ def _unauthorized(head: Head, said: str) -> AuthorizationFailed:
         cause, hint = "the server refuses the credential (401)", _ANOTHER_TOKEN
     else:
         cause, hint = "the server wants a credential (401)", _SIGN_IN
+    if _schemes(head) == {"basic"}:
+        hint = _BASIC
     return AuthorizationFailed(_with_text(cause, said), hint=hint, status=401)
 
 
 def _forbidden(head: Head, said: str) -> AuthorizationFailed:
     if "insufficient_scope" in said:
-        hint = _MORE_SCOPE
+        hint = _more_scope(head)
     else:
         hint = _PERMISSION if head.is_to_credential else _SIGN_IN
     return AuthorizationFailed(
@@ -136,6 +140,21 @@ def _forbidden(head: Head, said: str) -> AuthorizationFailed:
         hint=hint + _around(head),
         status=403,
     )
+
+
+def _schemes(head: Head) -> set[str]:
+    """The ways to show a credential that the server names, in lower case."""
+    challenges = head.headers.get_all("www-authenticate")
+    return {name.lower() for each in challenges for name in _SCHEME.findall(each)}
+
+
+def _more_scope(head: Head) -> str:
+    found = _SCOPES.search(", ".join(head.headers.get_all("www-authenticate")))
+    sign_in = f"`--oauth --oauth-scope '{found[1].strip()}'`" if found else ""
+    sign_in = sign_in or "`--oauth --oauth-scope SCOPE`"
+    if head.is_to_credential:
+        return f"the token lacks a scope; get one that has it, or sign in for it with {sign_in}"
+    return f"sign in with {sign_in}, or give a token with `MCP_BEARER_TOKEN`"
 
 
 def _error_in(body: bytes, head: Head, id: jsonrpc.Id) -> Message | None:
