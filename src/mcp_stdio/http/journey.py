@@ -237,8 +237,7 @@ class Journey:
             return ConnectionLost(
                 f"the connection to the proxy `{self.proxy}`, which was to pass the request on to "
                 f"{self._where}, broke before it answered: {self._words(exc)}",
-                hint=f"{ConnectionLost.usual_hint}; ask who runs the proxy, or name the host in "
-                "`NO_PROXY`",
+                advice="ask who runs the proxy, or name the host in `NO_PROXY`",
             )
         return ConnectionLost(
             f"the connection to {self._where} broke before it answered: {self._words(exc)}"
