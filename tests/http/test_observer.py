@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from mcp_stdio.http import Lane
 from mcp_stdio.http.client import open_client
 from mcp_stdio.http.observer import Secured, listen_to_resolver
 from mcp_stdio.http.url import Url
+from tests.http.conftest import Setenv
 from tests.http.fetching import fetch, get
 from tests.http.proxy import ForwardProxy
 from tests.http.raw_server import RawServer, answering, serve
@@ -53,22 +54,7 @@ class Notes:
         return lane
 
 
-Setenv = Callable[..., None]
-
-
-@pytest.fixture(autouse=True)
-def setenv(monkeypatch: pytest.MonkeyPatch) -> Setenv:
-    """Sets the proxy variables to exactly these."""
-
-    def setenv(**variables: str) -> None:
-        for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-            monkeypatch.delenv(name, raising=False)
-            monkeypatch.delenv(name.upper(), raising=False)
-        for name, value in variables.items():
-            monkeypatch.setenv(name, value)
-
-    setenv()
-    return setenv
+pytestmark = pytest.mark.usefixtures("setenv")  # no proxy but those of a test
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import os
 import ssl
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -23,28 +23,12 @@ from mcp_stdio.http.journey import Journey
 from mcp_stdio.http.proxied import Proxied
 from mcp_stdio.http.tls import context
 from mcp_stdio.http.url import Url
+from tests.http.conftest import Setenv
 from tests.http.proxy import ForwardProxy, pump
 from tests.http.raw_server import Peer, RawServer, answering, serve
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 SECRET = "us%20er:pass%2Fword"
-
-Setenv = Callable[..., None]
-
-
-@pytest.fixture
-def setenv(monkeypatch: pytest.MonkeyPatch) -> Setenv:
-    """Sets the proxy variables to exactly these."""
-
-    def setenv(**variables: str) -> None:
-        for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-            monkeypatch.delenv(name, raising=False)
-            monkeypatch.delenv(name.upper(), raising=False)
-        for name, value in variables.items():
-            monkeypatch.setenv(name, value)
-
-    setenv()
-    return setenv
 
 
 @pytest.fixture
