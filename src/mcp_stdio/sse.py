@@ -42,12 +42,14 @@ class Decoder:
 
     `last_event_id` and `retry` (milliseconds, None until told) hold what the stream has said up to
     now; an event without data moves them too. An event that the end of the stream cuts off is no
-    event, and its id does not count.
+    event, and its id does not count. `failure` is what ended the decoding: a line, or the data of
+    one event, over `max_size` bytes.
     """
 
     def __init__(self, max_size: int, last_event_id: str = "") -> None:
         self.last_event_id = last_event_id
         self.retry: int | None = None
+        self.failure: TooLarge | None = None
         self._max_size = max_size
         self._line = bytearray()
         self._long: BytesIO | None = None  # the value of a long line of data, instead of `_line`
@@ -60,19 +62,23 @@ class Decoder:
         self._next_id = last_event_id
 
     def feed(self, chunk: bytes) -> list[Event]:
-        """The events that `chunk` completes.
+        """The events that `chunk` completes, up to a `failure`; nothing after one."""
+        events: list[Event] = []
+        if self.failure is None:
+            try:
+                self._feed(chunk, events)
+            except TooLarge as exc:
+                self.failure = exc
+        return events
 
-        Raises TooLarge when a line or the data of one event exceeds the limit; the decoder is of no
-        use after that.
-        """
+    def _feed(self, chunk: bytes, events: list[Event]) -> None:
         if self._long is not None:
             chunk = self._after_long_line(self._long, chunk)
         text = self._whole_lines(chunk)
-        events: list[Event] = []
         if len(text) > text.count(b"\n") * _LONG_LINE:
             # To look for two bytes in a long text takes ten times as long as to look for one.
             self._read(text, events)
-            return events
+            return
         *blocks, rest = text.split(b"\n\n")
         for block in blocks:
             # Nearly every event has one of two shapes; read whole it takes a third of the time.
@@ -88,7 +94,6 @@ class Decoder:
             else:
                 self._read(block + b"\n\n", events)
         self._read(rest, events)
-        return events
 
     def _whole_lines(self, chunk: bytes) -> bytes:
         """The lines that end in `chunk`, each ended by LF; what follows them is kept."""

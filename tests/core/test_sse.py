@@ -17,6 +17,8 @@ from mcp_stdio.sse import Decoder, Event
 def decode(*chunks: bytes, limit: int = 10_000) -> tuple[list[Event], str, int | None]:
     decoder = Decoder(limit)
     events = [event for chunk in chunks for event in decoder.feed(chunk)]
+    if decoder.failure is not None:
+        raise decoder.failure
     return events, decoder.last_event_id, decoder.retry
 
 
@@ -307,6 +309,20 @@ def test_the_limit_is_on_the_data_of_one_event(prefix: bytes) -> None:
         decode(over, limit=50)
     with pytest.raises(TooLarge):
         decode(*(over[at : at + 1] for at in range(len(over))), limit=50)
+
+
+@pytest.mark.parametrize("over", [b"data: " + b"x" * 51, b"data: x\n" * 30, b":" * 99])
+def test_events_before_one_over_the_limit_are_given_whatever_came_with_it(over: bytes) -> None:
+    stream = b"id: 1\ndata: a\n\nid: 2\ndata: b\n\n" + over + b"\n\ndata: c\n\n"
+    for at in range(len(stream) + 1):
+        decoder = Decoder(50)
+        events = decoder.feed(stream[:at]) + decoder.feed(stream[at:])
+        assert events[:2] == [message(b"a", "1"), message(b"b", "2")], at
+        if decoder.failure is not None:
+            assert events[2:] == []
+            assert decoder.last_event_id == "2"
+        else:  # a comment is over before it counts, unless it is cut
+            assert over == b":" * 99
 
 
 @pytest.mark.parametrize("line", [b"data: 1234567\n", b"data: 1234567890\n", b"data\n"])

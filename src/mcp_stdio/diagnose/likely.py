@@ -151,6 +151,8 @@ async def _endpoint(exchange: Exchange) -> str | None:
     while chunk := await exchange.receive_some():
         for event in decoder.feed(chunk):
             return "answers as MCP over HTTP+SSE" if event.type == "endpoint" else None
+        if decoder.failure is not None:
+            return None
     return None
 
 
@@ -160,6 +162,6 @@ def _has_response(body: bytes, *, is_stream: bool) -> bool:
             messages = messages_in(sse.Decoder(BEGINNING).feed(body))
         else:
             messages = jsonrpc.parse_many(body)
-    except (NotAMessage, BadAnswer):
+    except NotAMessage:
         return False
     return any(message.is_response for message in messages)

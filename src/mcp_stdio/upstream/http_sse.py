@@ -230,6 +230,8 @@ class _Stream:
         return events or await self._next()
 
     async def _next(self) -> list[sse.Event]:
+        if self._decoder.failure is not None:
+            raise self._decoder.failure
         chunk = await self._exchange.receive_some()
         if not chunk:
             raise ConnectionLost("the server ended its event stream")

@@ -164,7 +164,7 @@ def _error_in(body: bytes, head: Head, id: jsonrpc.Id) -> Message | None:
             messages = messages_in(decoder.feed(body))
         else:
             messages = jsonrpc.parse_many(body)
-    except (NotAMessage, BadAnswer):
+    except NotAMessage:
         return None
     for message in messages:
         if message.is_response and message.error is not None:

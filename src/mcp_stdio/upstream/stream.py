@@ -36,7 +36,7 @@ class EventStream:
     async def read(self, exchange: Exchange, take: Take) -> bool:
         """Read one connection until `take` has enough; False when it ends or breaks off before.
 
-        Raises TooLarge for an event over the limit.
+        Raises TooLarge for an event over the limit, once those before it were taken.
         """
         decoder = sse.Decoder(self._limit, self.last_event_id or "")
         while chunk := await _receive(exchange):
@@ -49,6 +49,8 @@ class EventStream:
             self.last_event_id = _header_value(decoder.last_event_id)
             if decoder.retry is not None:
                 self._retry = decoder.retry / 1000
+            if decoder.failure is not None:
+                raise decoder.failure
         return False
 
     def forget(self) -> None:
