@@ -43,13 +43,17 @@ FOREVER = float("inf")
 
 @dataclass(frozen=True)
 class Reply:
-    """A response: what happens before its head, the head, the body step by step."""
+    """A response: what happens before its head, the head, the body step by step.
+
+    Its body has an end of its own, unless that `is_ended_by_close`.
+    """
 
     status: int = 200
     body: Sequence[Step] = ()
     media_type: str | None = "application/json"
     headers: tuple[tuple[str, str], ...] = ()
     before: Sequence[Step] = ()
+    is_ended_by_close: bool = False
 
 
 @dataclass(eq=False)
@@ -241,6 +245,8 @@ class FakeExchange(Exchange):
         headers = list(self._reply.headers)
         if self._reply.media_type is not None:
             headers.append(("content-type", self._reply.media_type))
+        if not self._reply.is_ended_by_close:
+            headers.append(("transfer-encoding", "chunked"))
         return Head(
             self._reply.status, Headers((name.encode(), value.encode()) for name, value in headers)
         )

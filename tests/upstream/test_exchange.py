@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -280,6 +281,19 @@ async def test_an_event_over_the_limit(autojump_clock: MockClock) -> None:
     )
     assert isinstance(asked.failure, TooLarge)
     assert server.order() == [CALL]
+
+
+async def test_what_came_before_an_event_over_the_limit_is_delivered(
+    autojump_clock: MockClock,
+) -> None:
+    async def told(*steps: Step) -> tuple[Asked, Server]:
+        return await ask(events(*steps, FOREVER))
+
+    before, over = event(note("a")), b"data: " + b"x" * (LIMIT + 1) + b"\n"
+    for steps in ([before + over], [before, over], [before + over[:9], over[9:]]):
+        asked, _ = await told(*steps)
+        assert asked.notes == ["a"]
+        assert isinstance(asked.failure, TooLarge)
 
 
 async def test_streams_are_not_limited_as_a_whole(autojump_clock: MockClock) -> None:
@@ -664,6 +678,11 @@ async def test_of_an_endless_error_only_the_beginning_is_read(autojump_clock: Mo
 # P2: how often the server is given a request
 
 
+def closed(text: str) -> Reply:
+    """A body whose end nothing but the close tells."""
+    return replace(body(text), is_ended_by_close=True)
+
+
 def refused(status: int, retry_after: str | None = None) -> Reply:
     headers = () if retry_after is None else (("retry-after", retry_after),)
     return Reply(status, [b"no"], "text/plain", headers)
@@ -683,6 +702,10 @@ def refused(status: int, retry_after: str | None = None) -> Reply:
         pytest.param(body("x", 200, "text/html"), 1, 1, id="html"),
         pytest.param(body("", 200, None), 1, 1, id="empty"),
         pytest.param(body("{"), 1, 1, id="truncated JSON"),
+        pytest.param(closed('{"jsonrpc":"2.0","id'), 1, 2, id="JSON cut by the close"),
+        pytest.param(closed(""), 1, 2, id="closed before the body"),
+        pytest.param(closed("{}"), 1, 1, id="closed after what is no answer"),
+        pytest.param(closed("no"), 1, 1, id="closed after what is no JSON"),
         pytest.param(body('{"jsonrpc":"2.0","id":1,"result":{}}'), 1, 1, id="wrong id"),
         pytest.param(body("x" * (LIMIT + 1)), 1, 1, id="oversized"),
         pytest.param(BadAnswer("not HTTP"), 1, 1, id="not HTTP"),
@@ -715,6 +738,18 @@ async def test_how_often_the_server_gets_a_request(
         asked, server = await ask(failure, method=method)
         assert asked.failure is not None
         assert len(server.got(method)) == count, method
+
+
+async def test_of_a_call_whose_answer_the_close_cut_off_the_outcome_is_unknown(
+    autojump_clock: MockClock,
+) -> None:
+    whole = '{"jsonrpc":"2.0","id":7,"result":{"content":[]}}'
+    for at in range(len(whole)):
+        asked, _ = await ask(closed(whole[:at]))
+        assert isinstance(asked.failure, ConnectionLost)
+        assert "whether the call ran is unknown" in str(asked.failure)
+    asked, _ = await ask(closed(whole))
+    assert asked.result == {"content": []}
 
 
 async def test_what_never_left_is_tried_four_times(autojump_clock: MockClock) -> None:

@@ -89,6 +89,15 @@ class Head(NamedTuple):
         """The content type in lower case without its parameters; empty when there is none."""
         return (self.headers.get("content-type") or "").partition(";")[0].strip().lower()
 
+    @property
+    def is_body_ended_by_close(self) -> bool:
+        """Whether nothing but the close tells where the body ends (RFC 9112 section 6.3).
+
+        Then one that the close has cut off looks whole.
+        """
+        headers = self.headers
+        return headers.get("content-length") is None and headers.get("transfer-encoding") is None
+
 
 class Exchange(ABC):
     """One request that has left, and its response. Always `aclose` it."""

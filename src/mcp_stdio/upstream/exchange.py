@@ -184,7 +184,7 @@ class _Inquiry:
             await self._close()
             await self._link.wait_elsewhere(self._sent)
         elif media_type == JSON:
-            await self._read_json(exchange)
+            await self._read_json(exchange, head)
         else:
             raise await self._strange(exchange, head)
 
@@ -201,11 +201,13 @@ class _Inquiry:
 
     # One JSON body
 
-    async def _read_json(self, exchange: Exchange) -> None:
+    async def _read_json(self, exchange: Exchange, head: Head) -> None:
         body = await read_body(exchange, self._messenger.limit, self._patience.heard)
         try:
             messages = jsonrpc.parse_many(body.removeprefix(BYTE_ORDER_MARK))
         except NotAMessage as exc:
+            if exc.code == jsonrpc.PARSE_ERROR and _may_be_cut_off(head, body):
+                raise self._outcome_unknown("the server's answer broke off") from None
             if not body.strip():
                 raise BadAnswer("the server's answer is empty") from None
             raise BadAnswer(f"the server's answer is no JSON-RPC message: {exc}") from None
@@ -344,6 +346,11 @@ class _Inquiry:
             if withdrawn is not None and self._exchange is not None and self._has_head:
                 while await self._exchange.receive_some():
                     pass
+
+
+def _may_be_cut_off(head: Head, body: bytes) -> bool:
+    """Whether this, which is no JSON, may be the beginning of an answer."""
+    return head.is_body_ended_by_close and body.strip()[:1] in (b"", b"{", b"[")
 
 
 def _harmless(failure: RelayError) -> None:
