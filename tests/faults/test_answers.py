@@ -169,6 +169,9 @@ FAULTS: dict[str, tuple[Behaviour, int]] = {
     "304": (answering(http(304)), NOT_UNDERSTOOD),
 }
 
+NO_HTTP = "no http"
+"""On a kept connection it may as well belong to an earlier answer, as far as the lane can tell."""
+
 STATUSES = [400, 402, 404, 405, 406, 408, 409, 410, 411, 413, 414, 415, 418, 421, 422, 425, 426,
             428, 431, 451, 500, 501, 502, 503, 504, 505, 507, 508, 511, 520, 599]  # fmt: skip
 
@@ -179,7 +182,7 @@ async def test_every_fault_is_answered_once(lane: str) -> None:
         for name, (behaviour, code) in FAULTS.items():
             server.tools[name] = behaviour
             error = (await relay.call(name))["error"]
-            assert error["code"] == code, (name, error)
+            assert error["code"] in (code, UNKNOWN if name == NO_HTTP else code), (name, error)
             assert error["data"]["origin"] == "mcp-stdio"
             assert error["data"]["retryable"] is False
             await relay.lives()
@@ -194,7 +197,8 @@ async def test_all_faults_at_once_are_answered_once_each(lane: str) -> None:
             ids[name] = await relay.start_call(name)
         for name, (_, code) in FAULTS.items():
             answer = await relay.answer(ids[name])
-            assert answer["error"]["code"] == code, (name, answer)
+            codes = (code, UNKNOWN if name == NO_HTTP else code)
+            assert answer["error"]["code"] in codes, (name, answer)
         await relay.lives()
 
 

@@ -229,6 +229,43 @@ async def test_a_connection_that_speaks_unasked_is_not_used(
     assert server.connections == 2
 
 
+async def test_what_comes_late_of_an_earlier_answer_is_not_taken_for_a_bad_one(
+    lane: Direct, nursery: trio.Nursery
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(OK)
+        await peer.request()
+        await peer.send(b"rest of it\r\n")
+        await peer.hung_up()
+
+    server = await nursery.start(serve, script)
+    assert (await fetch(lane, get(server))).body == b"ok"
+    with pytest.raises(ConnectionLost, match="went on with an earlier answer") as caught:
+        await fetch(lane, get(server))
+    assert not caught.value.answer_begun  # what is safe is sent again (design 4)
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize("ends", [b"\r\n", b"\n\r\n\r\n"])
+async def test_line_ends_late_after_an_answer_do_no_harm(
+    lane: Direct, nursery: trio.Nursery, ends: bytes
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(OK)
+        await peer.request()
+        await peer.send(ends, OK, pause=0.02)
+        await peer.request()
+        await peer.send(ends + OK)
+        await peer.hung_up()
+
+    server = await nursery.start(serve, script)
+    for _ in range(3):
+        assert (await fetch(lane, get(server))).body == b"ok"
+    assert server.connections == 1
+
+
 async def test_a_connection_with_bytes_after_the_answer_is_not_used(
     lane: Direct, nursery: trio.Nursery
 ) -> None:

@@ -242,14 +242,11 @@ class DirectExchange(Exchange):
                 raise self._lost("")
             return
         if not self._answer_begun:
-            self._answer_begun = True
+            if self.is_kept and not (data := data.lstrip(b"\r\n")):
+                return  # what some servers write after the end of an answer
             if data[:5] != b"HTTP/"[: len(data)]:
-                raise self._bad_answer(
-                    "is not HTTP",
-                    hint="it speaks TLS: write `https://`"
-                    if data[:1] == b"\x15"
-                    else "check host and port, and that an MCP server runs there",
-                )
+                raise self._no_answer(data)
+            self._answer_begun = True
         self._body += response.receive(bytes(data))
         if response.failure is not None:
             # Raised by the next call: what came before it is delivered first.
@@ -298,6 +295,19 @@ class DirectExchange(Exchange):
         failure = ConnectionLost(cause, advice=advice, answer_begun=self._answer_begun)
         self._failure = failure
         return failure
+
+    def _no_answer(self, data: bytes | bytearray) -> RelayError:
+        """Why the connection is of no use: what comes on it is no HTTP."""
+        authority = self._connection.authority
+        if self.is_kept:  # it was before: this belongs to an earlier answer, whatever comes to ours
+            self._failure = ConnectionLost(f"`{authority}` went on with an earlier answer instead")
+            return self._failure
+        return self._bad_answer(
+            "is not HTTP",
+            hint="it speaks TLS: write `https://`"
+            if data[:1] == b"\x15"
+            else "check host and port, and that an MCP server runs there",
+        )
 
     def _bad_answer(self, what: str, hint: str | None = None) -> BadAnswer:
         failure = BadAnswer(f"the answer of `{self._connection.authority}` {what}", hint=hint)
