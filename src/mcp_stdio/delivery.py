@@ -11,8 +11,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 
-import trio
-
 from mcp_stdio.descriptors import PIPE_BUF
 from mcp_stdio.in_flight import Relayed
 from mcp_stdio.jsonrpc import Message
@@ -37,7 +35,7 @@ class ToClient(Receiver):
 
     async def together(self, messages: Sequence[Message]) -> None:
         """Write messages that came together."""
-        await _hold(self._output.lock)
+        await self._output.lock.acquire()
         try:
             for lines in _lines(messages):
                 await self._output.write_line(lines)
@@ -64,7 +62,7 @@ class ToRequest(Receiver):
             await self.together([message])
             return
         relayed = self._relayed
-        await _hold(self._output.lock)
+        await self._output.lock.acquire()
         try:
             if not relayed.is_open or (relayed.is_cut_off and not is_ours):
                 return
@@ -82,7 +80,7 @@ class ToRequest(Receiver):
 
     async def together(self, messages: Sequence[Message]) -> None:
         """Write what came together and is no response."""
-        await _hold(self._output.lock)
+        await self._output.lock.acquire()
         try:
             for lines in _lines(messages):
                 if self._relayed.withdrawn is not None or self._relayed.is_cut_off:
@@ -90,14 +88,6 @@ class ToRequest(Receiver):
                 await self._output.write_line(lines)
         finally:
             self._output.lock.release()
-
-
-async def _hold(lock: trio.Lock) -> None:
-    # A free lock is had without the checkpoint of `acquire`, which costs as much as a small write.
-    try:
-        lock.acquire_nowait()
-    except trio.WouldBlock:
-        await lock.acquire()
 
 
 def _lines(messages: Sequence[Message]) -> Iterable[bytes]:

@@ -321,12 +321,15 @@ class Relay:
         for relayed in self._in_flight.open_requests():
             answer(relayed)  # before the time runs
         self._output.finish_by(trio.current_time() + self._last_words)
-        async with self._output.lock:
+        await self._output.lock.acquire(first=True)
+        try:
             # Fewer by now, or more: the answer that another writer had could not be written.
             unfinished = self._in_flight.open_requests()
             await self._output.write(b"".join(map(answer, unfinished)))
             for relayed in unfinished:
                 relayed.is_answered = True
+        finally:
+            self._output.lock.release()
 
     async def _say_goodbye(self) -> None:
         self._farewell.deadline = min(self._farewell.deadline, trio.current_time() + FAREWELL)

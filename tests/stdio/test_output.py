@@ -158,9 +158,12 @@ async def test_every_line_is_whole_when_writers_of_a_slow_reader_are_cancelled(p
         nonlocal begun, cancelled
         line = b"<%d:" % number + b"x" * chance.choice([1, 100, 5000, 70_000]) + b">"
         with trio.move_on_after(chance.choice([0, 0.0002, 0.001, 0.003])) as scope:
-            async with pipe.output.lock:
+            await pipe.output.lock.acquire()
+            try:
                 begun += 1
                 await pipe.output.write_line(line)
+            finally:
+                pipe.output.lock.release()
         cancelled += scope.cancelled_caught
 
     with trio.fail_after(120):

@@ -24,6 +24,7 @@ from mcp_stdio.errors import OutputClosed
 from mcp_stdio.framing import Lines, Oversized
 from mcp_stdio.stdio.posix import OutletWriter, PollingReader
 from mcp_stdio.stdio.threads import ThreadReader, ThreadWriter
+from mcp_stdio.stdio.turns import Turns
 
 _log = logging.getLogger(__name__)
 
@@ -120,7 +121,7 @@ class Output:
     """
 
     def __init__(self, fd: int) -> None:
-        self.lock = trio.Lock()
+        self.lock = Turns()
         self._deadline = math.inf
         self._waiting: trio.CancelScope | None = None
         self._is_closed = False
