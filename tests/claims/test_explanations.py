@@ -87,6 +87,26 @@ SERVERS = {
         "`MCP_BEARER_TOKEN`, or sign in with `--oauth`",
         ("--bearer-token", "t0k3n-of-mine"),
     ),
+    "401 with a credential in a header of one's own": Case(
+        says(401, b"who are you?"),
+        "the server wants a credential, or another one (401): who are you?",
+        "`X-Api-Key`, `X-Tenant` may be wrong or expired, or not what the server looks at; else "
+        "sign in with `--oauth`, or give a token with `MCP_BEARER_TOKEN`",
+        ("-H", "X-Api-Key: k3y-of-mine", "-H", "X-Tenant: me", "-H", "Accept-Language: de"),
+    ),
+    "403 with a credential in a header of one's own": Case(
+        says(403, b"not you"),
+        "the server refuses access (403): not you",
+        "`X-Api-Key` may be wrong or lack a permission; else sign in with `--oauth`, or give a "
+        "token with `MCP_BEARER_TOKEN`",
+        ("-H", "X-Api-Key: k3y-of-mine"),
+    ),
+    "401 with a header that is no credential": Case(
+        says(401),
+        "the server wants a credential (401)",
+        "sign in with `--oauth`, or give a token with `MCP_BEARER_TOKEN`",
+        ("-H", "User-Agent: me"),
+    ),
     "403": Case(
         says(403, b"not you"),
         "the server refuses access (403): not you",
@@ -143,6 +163,12 @@ SERVERS = {
         says(302, b"", "Location: https://elsewhere.example/mcp"),
         "the server redirects to `https://elsewhere.example/mcp` (status 302)",
         "use `https://elsewhere.example/mcp` as the URL if you trust it",
+    ),
+    "a redirect to a sign-in page": Case(
+        says(302, b"", "Location: /login?next=/mcp"),
+        "the server redirects to `http://{}/login` (status 302)",
+        "a sign-in in a browser seems to stand before the server: sign in with `--oauth`, give a "
+        "token with `MCP_BEARER_TOKEN`, or ask who runs it how programs get in",
     ),
     "nothing": Case(says(200), "the server's answer is empty (status 200)", ENDPOINT),
     "no JSON": Case(

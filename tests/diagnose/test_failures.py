@@ -512,12 +512,12 @@ async def test_what_is_not_http(nursery: trio.Nursery) -> None:
 
 
 async def test_a_redirect_elsewhere(nursery: trio.Nursery) -> None:
-    response = http("302 Found", "", "Location: https://example.com/login?next=1")
+    response = http("302 Found", "", "Location: https://example.com/api?next=1")
     seen = await examined((await answered(nursery, response)).url())
     assert seen.code == 6
     assert seen.told("HTTP").startswith("FAILED: ")
-    assert "`https://example.com/login`" in seen.told("HTTP")
-    assert seen.told("hint") == ": use `https://example.com/login` as the URL if you trust it"
+    assert "`https://example.com/api`" in seen.told("HTTP")
+    assert seen.told("hint") == ": use `https://example.com/api` as the URL if you trust it"
 
 
 @pytest.mark.parametrize(

@@ -71,18 +71,23 @@ class Request(NamedTuple):
 class Head(NamedTuple):
     """Status and headers of a response.
 
-    `is_to_credential` is told of a 401 or 403 alone: whether the request showed an `Authorization`.
+    `shown` is told of a 401 or 403 alone: the names of the user's headers that the request had.
     `proxy` is one (host and port) that read the request and may have answered itself.
     """
 
     status: int
     headers: Headers
-    is_to_credential: bool = False
+    shown: tuple[str, ...] = ()
     proxy: str | None = None
 
     def __str__(self) -> str:
         """Status and content type, for the log."""
         return f"{self.status} {self.media_type}"
+
+    @property
+    def is_to_credential(self) -> bool:
+        """Whether the request showed an `Authorization`."""
+        return any(name.lower() == "authorization" for name in self.shown)
 
     @property
     def media_type(self) -> str:

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
@@ -199,8 +199,8 @@ class Client(Lane):
     def _store_cookies(self, url: Url, head: Head) -> None:
         self._cookies.store(url, head.headers)
 
-    async def _transmit(self, request: Request) -> tuple[Request, Exchange]:
-        """Hand a request to the lane; also what it became: the same with all of its headers."""
+    async def _transmit(self, request: Request) -> _Transmitted:
+        """Hand a request to the lane, with all of its headers."""
         given: tuple[tuple[str, str], ...] = ()
         if self._is_home(request.url):
             given = await self._authorizer.headers()
@@ -209,7 +209,7 @@ class Client(Lane):
         complete = Request(
             request.method, request.url, headers, request.body, request.is_replayable
         )
-        return complete, await self._lane.send(complete)
+        return _Transmitted(complete, given, await self._lane.send(complete))
 
     async def _renew(self, request: Request, head: Head) -> bool:
         """Have a better credential for a refused request; False when there is none."""
@@ -223,6 +223,14 @@ class Client(Lane):
         return redirects.is_home(self._origin, url.origin)
 
 
+class _Transmitted(NamedTuple):
+    """A request as it was sent, which of its headers are the user's, and what comes of it."""
+
+    request: Request
+    given: tuple[tuple[str, str], ...]
+    exchange: Exchange
+
+
 class ClientExchange(Exchange):
     """A request of the client: as many requests of its lane as redirects and a renewal ask for."""
 
@@ -230,6 +238,7 @@ class ClientExchange(Exchange):
         self._client = client
         self._request = request
         self._sent = request
+        self._given: tuple[tuple[str, str], ...] = ()
         self._inner: Exchange | None = None
         self._was_sent = False
         self._head: Head | None = None
@@ -243,7 +252,7 @@ class ClientExchange(Exchange):
     async def send(self, request: Request) -> None:
         """Send the request, or what has become of it."""
         try:
-            self._sent, self._inner = await self._client._transmit(request)
+            self._sent, self._given, self._inner = await self._client._transmit(request)
         except Unreachable:
             self._client._forget(self._request)
             raise
@@ -293,8 +302,8 @@ class ClientExchange(Exchange):
             self._client._forget(self._request)
         if head.status not in (401, 403):
             self._client._credential_accepted(self._sent)
-        elif any(name.lower() == "authorization" for name, _ in self._sent.headers):
-            head = head._replace(is_to_credential=True)
+        else:
+            head = head._replace(shown=tuple(name for name, _ in self._given))
         if head.headers.get("content-encoding") is not None:
             self._body = Decoded(head, self._receive_encoded)
         self._head = head

@@ -7,6 +7,7 @@ in a `BadAnswer` that names the target, for what is sent is neither to be change
 
 from __future__ import annotations
 
+import re
 from urllib.parse import quote
 
 from mcp_stdio.errors import BadAnswer
@@ -18,6 +19,20 @@ MAX_HOPS = 5
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _KEEPING_METHOD = frozenset({307, 308})
+
+_SIGN_IN_HOST = re.compile(
+    r"(accounts?|auth|idp|log-?in|sign-?in|sso)\.|.*\.cloudflareaccess\.com$"
+)
+_SIGN_IN_PATH = re.compile(
+    r"/(authorize|log[-_]?in|saml2?|sign[-_]?in|sso)(?![^/.])", re.IGNORECASE
+)
+_ENDPOINT = re.compile(r"/(mcp|sse)/?$")
+"""What the pages are called that a web site sends strangers to, and what is none in any case."""
+
+_SIGN_IN_HINT = (
+    "a sign-in in a browser seems to stand before the server: sign in with `--oauth`, give a token "
+    "with `MCP_BEARER_TOKEN`, or ask who runs it how programs get in"
+)
 
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 
@@ -53,10 +68,20 @@ def target(url: Url, head: Head, hops: int) -> Url:
     if head.status not in _KEEPING_METHOD or not is_home(url.origin, where.origin):
         raise BadAnswer(
             f"the server redirects to `{where.public}` (status {head.status})",
-            hint=f"use `{where.public}` as the URL if you trust it",
+            hint=_SIGN_IN_HINT
+            if looks_like_sign_in(where)
+            else f"use `{where.public}` as the URL if you trust it",
             status=head.status,
         )
     return where
+
+
+def looks_like_sign_in(url: Url) -> bool:
+    """Whether a web site's sign-in is at this place, as far as names tell."""
+    path = url.target.partition("?")[0]
+    if _ENDPOINT.search(path):
+        return False
+    return bool(_SIGN_IN_HOST.match(url.host) or _SIGN_IN_PATH.search(path))
 
 
 def location(url: Url, head: Head) -> Url:

@@ -43,6 +43,14 @@ _ANOTHER_TOKEN = (
     "`MCP_BEARER_TOKEN`, or sign in with `--oauth`"
 )
 
+_HARMLESS = re.compile(
+    r"accept-.*|dnt|from|referer|traceparent|tracestate|user-agent", re.IGNORECASE
+)
+"""Headers of the user's that no server takes for a credential."""
+
+_NAMED = 3
+"""Headers that are named in a hint."""
+
 _BASIC = "the server wants a user and a password: give them with `-H 'Authorization: Basic ...'`"
 
 _SCHEME = re.compile(r"(?:^|,)\s*([\w-]+)(?=\s+[^\s=,]|\s*(?:,|$))")
@@ -123,6 +131,9 @@ def _around(head: Head) -> str:
 def _unauthorized(head: Head, said: str) -> AuthorizationFailed:
     if head.is_to_credential:
         cause, hint = "the server refuses the credential (401)", _ANOTHER_TOKEN
+    elif own := _own_credential(head):
+        cause = "the server wants a credential, or another one (401)"
+        hint = f"{own} may be wrong or expired, or not what the server looks at; else {_SIGN_IN}"
     else:
         cause, hint = "the server wants a credential (401)", _SIGN_IN
     if _schemes(head) == {"basic"}:
@@ -135,11 +146,19 @@ def _forbidden(head: Head, said: str) -> AuthorizationFailed:
         hint = _more_scope(head)
     else:
         hint = _PERMISSION if head.is_to_credential else _SIGN_IN
+        if not head.is_to_credential and (own := _own_credential(head)):
+            hint = f"{own} may be wrong or lack a permission; else {_SIGN_IN}"
     return AuthorizationFailed(
         _with_text(f"{_who(head)} refuses access (403)", said),
         hint=hint + _around(head),
         status=403,
     )
+
+
+def _own_credential(head: Head) -> str:
+    """What of the user's own headers may be a credential; empty if there is none."""
+    names = [f"`{name}`" for name in head.shown if not _HARMLESS.fullmatch(name)]
+    return ", ".join(names[:_NAMED]) + (" ..." if len(names) > _NAMED else "")
 
 
 def _schemes(head: Head) -> set[str]:
