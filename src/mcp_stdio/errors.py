@@ -9,7 +9,7 @@ outside the range JSON-RPC reserves so that a local failure is never mistaken fo
 what is the client's own fault has JSON-RPC's code for that.
 
     RelayError
-    ├── UsageFailure            the user's settings
+    ├── UsageFailure      E-1   the user's settings; nothing can be sent with them
     │   └── PortTaken           the port that a browser is to come back to
     ├── Unreachable       E-1   the network; no byte of the request left
     │   ├── TlsFailure          the certificate or the handshake
@@ -88,8 +88,10 @@ class RelayError(Exception):
 
 
 class UsageFailure(RelayError):
-    """A setting that cannot be used; names the option, the value and what is accepted."""
+    """A setting that cannot be used; names the option, the value and what is accepted (E-1)."""
 
+    code = -33001
+    kind = "settings"
     exit_code = 2
 
 

@@ -25,6 +25,7 @@ FAILURES = [
     (errors.BadAnswer("cause"), -33005, "bad_answer"),
     (errors.Refused("cause", status=500), -33005, "bad_answer"),
     (errors.TooLarge("cause"), -33005, "bad_answer"),
+    (errors.UsageFailure("cause"), -33001, "settings"),
     (errors.CannotBridge("cause"), -33006, "cannot_bridge"),
     (errors.SessionLost("cause"), -33007, "session_lost"),
 ]
