@@ -231,39 +231,65 @@ def test_a_real_revocation(status: int, environ: dict[str, str]) -> None:
 
 
 class _WithoutMetadata(_Endpoint):
-    """An MCP server that publishes nothing about signing in."""
+    """A server that publishes nothing about signing in."""
+
+    kind: ClassVar[str]
+    body: ClassVar[bytes]
 
     def do_POST(self) -> None:
         self.send_response(self.status if self.path == "/mcp" else 404)
-        self.send_header("Content-Length", "0")
+        self.send_header("Content-Type", self.kind)
+        self.send_header("Content-Length", str(len(self.body)))
         self.end_headers()
+        self.wfile.write(self.body)
 
     def do_GET(self) -> None:
         self.send_error(404)
 
 
+JSON, HTML = "application/json", "text/html"
+ERROR = b'{"jsonrpc":"2.0","id":"login","error":{"code":-32022,"message":"modern only"}}'
+
+
 @pytest.mark.parametrize(
-    "status, said",
+    "status, kind, body, code, said",
     [
-        (200, "` answers without a sign-in, and does not say where there is one\n"),
-        (401, "` does not say where to sign in\n"),
+        (
+            200,
+            JSON,
+            b"{}",
+            0,
+            "nobody has to sign in at {}: the server answers as it is, and names ",
+        ),
+        (200, "text/event-stream", b": hi", 0, "nobody has to sign in at {}"),
+        (400, JSON, ERROR, 0, "nobody has to sign in at {}"),
+        (200, HTML, b"<p>", 5, "error: the server `{}` does not say where to sign in\n"),
+        (400, JSON, b"{}", 5, "error: the server `{}` does not say where to sign in\n"),
+        (403, HTML, b"no", 5, "error: the server `{}` does not say where to sign in\n"),
+        (401, JSON, b"{}", 5, "error: the server `{}` does not say where to sign in\n"),
     ],
 )
-def test_a_login_where_there_is_none(status: int, said: str, environ: dict[str, str]) -> None:
+def test_a_login_where_there_is_none(
+    status: int, kind: str, body: bytes, code: int, said: str, environ: dict[str, str]
+) -> None:
     class Endpoint(_WithoutMetadata):
         pass
 
-    Endpoint.status = status
+    Endpoint.status, Endpoint.kind, Endpoint.body = status, kind, body
     with ThreadingHTTPServer(("127.0.0.1", 0), Endpoint) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
-            done = run("login", f"http://127.0.0.1:{server.server_port}/mcp", env=environ)
+            url = f"http://127.0.0.1:{server.server_port}/mcp"
+            done = run("login", url, env=environ)
         finally:
             server.shutdown()
             thread.join()
-    assert done.returncode == 5
-    assert said in done.stderr
+    assert done.returncode == code
+    assert said.format(url) in done.stderr
+    assert ("`mcp-stdio test URL` shows what is there" in done.stderr) == (
+        code != 0 and status != 401
+    )
     assert "register" not in done.stderr
 
 

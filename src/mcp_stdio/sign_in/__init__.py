@@ -26,7 +26,7 @@ from mcp_stdio.sign_in.account import Account, as_object, as_text, shown
 from mcp_stdio.sign_in.by_hand import locked, obtain, revoke
 from mcp_stdio.sign_in.narrator import Narrator
 
-Obtain = Callable[[Config, Entry], Awaitable[Record]]
+Obtain = Callable[[Config, Entry], Awaitable[Record | None]]
 Revoke = Callable[[Config, Record], Awaitable[None]]
 
 
@@ -36,6 +36,12 @@ def login(
     """Sign in at the server and remember it. Returns the exit code; raises RelayError."""
     entry = _entry(config, environ)
     record = trio.run(obtain, config, entry)
+    if record is None:
+        _tell(
+            f"nobody has to sign in at {shown(config.url)}: the server answers as it is, and names "
+            "no place to sign in; use it without `--oauth`"
+        )
+        return 0
     for secret in record.secrets():
         log.protect(secret)  # what is told below holds words of the server
     _tell("signed in\n" + as_text(Account.of(record, str(entry.path)), time.time()))

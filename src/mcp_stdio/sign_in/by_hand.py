@@ -1,9 +1,9 @@
 """A sign-in by hand: the same story as the relay's, told to whoever sits at the terminal.
 
 Asks the server first, as the relay would, so that its challenge names scope and metadata; one that
-answers without a challenge is taken at the word of its well-known metadata. On a terminal the
-page's redirect may be pasted as well, for a browser on another machine. Knows no store but the
-entry it is given.
+answers without a challenge is taken at the word of its well-known metadata, and without that there
+is nothing to sign in at. On a terminal the page's redirect may be pasted as well, for a browser on
+another machine. Knows no store but the entry it is given.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from math import inf
+from typing import NamedTuple
 
 import trio
 
 from mcp_stdio import __version__, jsonrpc, log, spec
 from mcp_stdio.assembly import given
 from mcp_stdio.config import Config, OAuth
-from mcp_stdio.errors import AuthorizationFailed, TimedOut
+from mcp_stdio.errors import TimedOut
 from mcp_stdio.http import Request
 from mcp_stdio.http.client import open_client
 from mcp_stdio.http.url import Url
@@ -39,7 +40,7 @@ from mcp_stdio.sign_in.account import in_words
 from mcp_stdio.sign_in.narrator import Narrator
 from mcp_stdio.stdio import Input
 from mcp_stdio.terminal import AFTER
-from mcp_stdio.upstream.refusal import refusal
+from mcp_stdio.upstream.refusal import HttpRefusal, refusal
 
 MAX_PASTED = 64 * 1024
 """Bytes of a pasted line; most terminals cut it off long before."""
@@ -51,12 +52,16 @@ PATIENCE = 30.0
 """Seconds for the server to say what it wants."""
 
 
-async def obtain(config: Config, entry: Entry) -> Record:
-    """Sign in, and keep what came of it in the entry. Raises RelayError."""
+async def obtain(config: Config, entry: Entry) -> Record | None:
+    """Sign in, and keep what came of it in the entry. Raises RelayError.
+
+    None where nobody has to: the server answers anybody, and names no place to sign in at.
+    """
     assert config.oauth is not None
     narrator = Narrator(may_paste=sys.stdin is not None and sys.stdin.isatty())
     where = Url.parse(config.url).authority
-    challenge = await narrator.during(partial(asked, config), f"asking {where} how to sign in")
+    said = await narrator.during(partial(asked, config), f"asking {where} how to sign in")
+    challenge = said.challenge
     async with locked(entry, narrator) as others:
         known = entry.known()
         for secret in known.secrets():
@@ -68,13 +73,12 @@ async def obtain(config: Config, entry: Entry) -> Record:
             perform = partial(_perform, config, flow, narrator, keep=entry.write, show=show)
             try:
                 record = await narrator.during(perform)
-            except NowhereToSignIn:
-                if challenge is not None:
+            except NowhereToSignIn as failure:
+                if not said.is_answer:
+                    if challenge is None:
+                        failure.hint = "`mcp-stdio test URL` shows what is there"
                     raise
-                raise AuthorizationFailed(
-                    f"`{where}` answers without a sign-in, and does not say where there is one",
-                    hint="leave out `--oauth`: the server can be used as it is",
-                ) from None
+                return None
             entry.write(record)
         return record
 
@@ -133,8 +137,15 @@ async def revoke(config: Config, record: Record) -> None:
     await narrator.during(perform)
 
 
-async def asked(config: Config) -> Challenge | None:
-    """The challenge with which the server answers somebody it does not know, None without one.
+class Said(NamedTuple):
+    """What a server says to somebody it does not know: a challenge, or even an answer of MCP."""
+
+    challenge: Challenge | None
+    is_answer: bool = False
+
+
+async def asked(config: Config) -> Said:
+    """What the server answers somebody it does not know.
 
     Raises RelayError where there is no server that one could sign in at.
     """
@@ -150,10 +161,14 @@ async def asked(config: Config) -> Challenge | None:
             try:
                 head = await exchange.head()
                 if head.status == 401:
-                    return challenges.parse(head.headers.get_all("www-authenticate"))
+                    return Said(challenges.parse(head.headers.get_all("www-authenticate")))
+                if head.status < 300:
+                    return Said(None, head.media_type in (spec.JSON, spec.EVENT_STREAM))
+                failure = await refusal(exchange, head, message.id)
                 if head.status in (404, 405) or head.status >= 500:
-                    raise await refusal(exchange, head, None)
-                return None
+                    raise failure
+                # Such as a server that does without a handshake and says so.
+                return Said(None, isinstance(failure, HttpRefusal) and failure.answer is not None)
             finally:
                 await exchange.aclose()
         raise TimedOut(
