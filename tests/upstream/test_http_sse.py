@@ -627,6 +627,10 @@ async def test_what_is_safe_is_asked_only_once_more(autojump_clock: MockClock) -
         await client.done(reading)
     assert isinstance(reading.failure, ConnectionLost)
     assert len(server.got(READ)) == 2
+    # Nothing is to be feared of a request that is safe.
+    assert str(reading.failure) == "the server ended its event stream"
+    assert reading.failure.hint == "try again; the log of the server may tell why"
+    assert reading.failure.retryable
 
 
 async def test_an_event_over_the_limit_ends_the_connection_only(autojump_clock: MockClock) -> None:

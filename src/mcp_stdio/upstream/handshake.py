@@ -176,7 +176,7 @@ class Handshake:
         if waiting is None:
             return
         if not self.is_listening and not waiting.is_over.is_set():
-            raise self._unanswerable()
+            raise self._unanswerable(waiting.patience)
         waiting.waits_elsewhere = True
         await waiting.is_over.wait()
         if waiting.failure is not None:
@@ -275,7 +275,7 @@ class Handshake:
         self.is_listening = False
         for waiting in self._open.values():
             if waiting.waits_elsewhere:
-                waiting.fail(self._unanswerable())
+                waiting.fail(self._unanswerable(waiting.patience))
 
     async def next_answer(self) -> None:
         """Wait until the server answers a request of the client."""
@@ -292,7 +292,8 @@ class Handshake:
         """Have the shared stream connected anew."""
         self._attempt.cancel()
 
-    def _unanswerable(self) -> RelayError:
+    def _unanswerable(self, patience: Patience) -> RelayError:
+        """Why there will be no answer to the request that `patience` is about."""
         return BadAnswer("the server accepted the request without an answer and offers no stream")
 
 

@@ -180,10 +180,14 @@ class Connection(Handshake):
         self._questions.forget(self)
         for waiting in self._open.values():
             if not waiting.is_over.is_set():
-                waiting.patience.give_up(self._unanswerable())
+                waiting.patience.give_up(self._unanswerable(waiting.patience))
 
-    def _unanswerable(self) -> RelayError:
-        return LinkLost(f"{self.end}; whether the call ran is unknown")
+    def _unanswerable(self, patience: Patience) -> RelayError:
+        if not patience.is_harmless:
+            return LinkLost(f"{self.end}; whether the call ran is unknown")
+        failure = LinkLost(self.end)
+        failure.of_harmless_request()
+        return failure
 
 
 class _Stream:
