@@ -13,7 +13,17 @@ import trio
 
 from mcp_stdio import spec
 from tests.faults.driver import UNREACHABLE, opening, relaying
-from tests.faults.server import Server, hang_up, serving
+from tests.faults.server import (
+    JSON,
+    Server,
+    answering,
+    event,
+    hang_up,
+    http,
+    notification,
+    serving,
+    stream_head,
+)
 from tests.http.proxy import ForwardProxy
 
 TOKEN = "s3cr3t-t0k3n"
@@ -100,3 +110,28 @@ async def test_a_call_lost_behind_a_proxy_is_not_sent_again() -> None:
         assert "error" in await relay.call("lost")
         assert server.runs["2"] == 1
         await relay.lives()
+
+
+async def test_an_answer_that_breaks_off_behind_a_proxy_names_both() -> None:
+    """An idle connection, or one that takes long, is cut by proxies more than by servers."""
+    tools = {
+        "body": answering(http(200, b'{"jsonrpc": "2.0"}', kind=JSON)[:-5], closes=True),
+        "stream": answering(stream_head() + event(notification("x")), closes=True),
+    }
+    async with (
+        serving(tools=tools) as server,
+        proxying() as proxy,
+        relaying(server.url, env={"HTTP_PROXY": proxy.url}) as relay,
+    ):
+        for tool in tools:
+            error = (await relay.call(tool))["error"]
+            assert error["message"].startswith(
+                f"the answer of `127.0.0.1:{server.port}`, through the proxy `{proxy.address}`, "
+                "broke off: "
+            )
+            assert error["data"]["hint"] == (
+                "whether the call ran is unknown: check its effect before you call again; if that "
+                "happens again, the proxy may cut it off: ask who runs the proxy, or name the host "
+                "in `NO_PROXY`"
+            )
+        assert server.runs["2"] == server.runs["3"] == 1

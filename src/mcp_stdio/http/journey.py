@@ -42,6 +42,10 @@ _PROXY_HINT = (
     "named in `NO_PROXY` is reached without a proxy"
 )
 
+_ASK_WHO_RUNS_IT = "ask who runs the proxy, or name the host in `NO_PROXY`"
+
+_CUT_BY_PROXY = f"if that happens again, the proxy may cut it off: {_ASK_WHO_RUNS_IT}"
+
 _REFUSAL_HINTS = {
     407: "put `user:password@` before the host in the proxy's variable, such as `HTTPS_PROXY`",
     403: "the proxy does not allow this host; ask who runs it, or name the host in `NO_PROXY`",
@@ -237,17 +241,21 @@ class Journey:
             return ConnectionLost(
                 f"the connection to the proxy `{self.proxy}`, which was to pass the request on to "
                 f"{self._where}, broke before it answered: {self._words(exc)}",
-                advice="ask who runs the proxy, or name the host in `NO_PROXY`",
+                advice=_ASK_WHO_RUNS_IT,
             )
         return ConnectionLost(
             f"the connection to {self._where} broke before it answered: {self._words(exc)}"
         )
 
     def broke_off(self, exc: BaseException) -> ConnectionLost:
-        """The response ended before its end."""
+        """The response ended before its end; also in a tunnel the proxy may have cut it off."""
+        by, advice = "", None
+        if self.proxy is not None:
+            by, advice = f", through the proxy `{self.proxy}`,", _CUT_BY_PROXY
         return ConnectionLost(
-            f"the answer of {self._where} broke off: {self._words(exc)}",
+            f"the answer of {self._where}{by} broke off: {self._words(exc)}",
             answer_begun=True,
+            advice=advice,
         )
 
     def refused(self, status: int) -> ProxyFailure:

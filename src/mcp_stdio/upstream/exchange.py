@@ -282,7 +282,8 @@ class _Inquiry:
             if stream.last_event_id is not None:
                 headers = self._link.resume_headers(stream.last_event_id)
             if headers is None:
-                raise self._outcome_unknown("the response ended before the answer")
+                cause = stream.broken_by or "the response ended before the answer"
+                raise self._outcome_unknown(cause)
             await trio.sleep(pause)
             request = Request("GET", self._messenger.url, headers, is_replayable=True)
             try:
@@ -306,10 +307,13 @@ class _Inquiry:
                     raise self._outcome_unknown(text, head.status)
             pause = stream.pause()
 
-    def _outcome_unknown(self, cause: str, status: int | None = None) -> ConnectionLost:
+    def _outcome_unknown(
+        self, cause: str | ConnectionLost, status: int | None = None
+    ) -> ConnectionLost:
+        advice = None if isinstance(cause, str) else cause.advice
         if not self._patience.is_harmless:
             cause = f"{cause}; whether the call ran is unknown"
-        return ConnectionLost(cause, status=status, answer_begun=True)
+        return ConnectionLost(str(cause), status=status, answer_begun=True, advice=advice)
 
     # Messages
 

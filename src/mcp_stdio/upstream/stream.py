@@ -25,10 +25,12 @@ class EventStream:
     """The events of one stream; `limit` bounds one of them in bytes.
 
     `last_event_id` is what the next connection has to name, None while there is nothing to resume.
+    `broken_by` is why the last connection broke off, None if it ended.
     """
 
     def __init__(self, limit: int) -> None:
         self.last_event_id: str | None = None
+        self.broken_by: ConnectionLost | None = None
         self._limit = limit
         self._retry: float | None = None
         self._backoff = retry.Backoff()
@@ -39,7 +41,7 @@ class EventStream:
         Raises TooLarge for an event over the limit, once those before it were taken.
         """
         decoder = sse.Decoder(self._limit, self.last_event_id or "")
-        while chunk := await _receive(exchange):
+        while chunk := await self._receive(exchange):
             events = decoder.feed(chunk)
             if events or decoder.last_event_id != (self.last_event_id or ""):
                 self._backoff.reset()
@@ -52,6 +54,15 @@ class EventStream:
             if decoder.failure is not None:
                 raise decoder.failure
         return False
+
+    async def _receive(self, exchange: Exchange) -> bytes:
+        self.broken_by = None
+        try:
+            return await exchange.receive_some()
+        except ConnectionLost as exc:
+            log.info("an event stream broke off: %s", exc)
+            self.broken_by = exc
+            return b""
 
     def forget(self) -> None:
         """Begin at the present: what was last seen cannot be gone on from."""
@@ -76,14 +87,6 @@ def messages_in(events: list[sse.Event]) -> list[Message]:
             except NotAMessage as exc:
                 log.warning("skipped an event that is no JSON-RPC message: %s", exc)
     return messages
-
-
-async def _receive(exchange: Exchange) -> bytes:
-    try:
-        return await exchange.receive_some()
-    except ConnectionLost as exc:
-        log.info("an event stream broke off: %s", exc)
-        return b""
 
 
 def _header_value(id: str) -> str | None:
