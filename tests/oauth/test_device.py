@@ -8,9 +8,17 @@ from typing import Any
 import pytest
 
 from mcp_stdio.config import OAuth
-from mcp_stdio.errors import AuthorizationFailed, Declined, Refused, TimedOut, Unreachable
+from mcp_stdio.errors import (
+    AuthorizationFailed,
+    Declined,
+    NobodySignedIn,
+    Refused,
+    TimedOut,
+    Unreachable,
+)
 from mcp_stdio.oauth import login
 from mcp_stdio.oauth.commands import Fetched, ShowCode, Wait
+from mcp_stdio.oauth.device import HURRY
 from mcp_stdio.oauth.record import Record, Registration
 from tests.oauth.pump import AS, MCP, MISSING, TOKENS, World, form_of, found, world
 
@@ -127,6 +135,17 @@ def test_the_waiting_ends(code: dict[str, Any], settings: dict[str, Any], patien
     with pytest.raises(AuthorizationFailed, match=f"nobody has signed in within {patience} s"):
         sign_in(at, **settings)
     assert sum(waits(at)) < patience
+
+
+def test_little_time_is_enough_to_ask_once() -> None:
+    """`--oauth-timeout` below the interval, which is one between two questions."""
+    at = device({"interval": 5})
+    assert sign_in(at, timeout=3.0).tokens is not None
+    assert waits(at) == [3.0 * HURRY]
+    at = device({"interval": 5}, PENDING)
+    with pytest.raises(NobodySignedIn, match="nobody has signed in within 3 s"):
+        sign_in(at, timeout=3.0)
+    assert waits(at) == [3.0 * HURRY], "it was asked too soon after the first time"
 
 
 @pytest.mark.parametrize("error", ["access_denied", "expired_token", "invalid_grant"])
