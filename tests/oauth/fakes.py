@@ -219,9 +219,9 @@ class Rig:
         return Client(self.server, origin=origin, authorizer=bearer or self.bearer())
 
 
-async def ask(client: Client) -> int:
+async def ask(client: Client, body: bytes = b"{}") -> int:
     """The status of one request."""
-    exchange = await client.send(Request("POST", Url.parse(MCP), body=b"{}"))
+    exchange = await client.send(Request("POST", Url.parse(MCP), body=body))
     try:
         return (await exchange.head()).status
     finally:

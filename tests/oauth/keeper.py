@@ -6,6 +6,7 @@
     keeper.py DIRECTORY ask                  the same, and say that it asks somebody to sign in
     keeper.py DIRECTORY read UID             become that user and read
     keeper.py DIRECTORY write-as UID         become that user and write
+    keeper.py DIRECTORY renew [UID]          keep another token, and say whether that is lost soon
 
 Everything is imported before another user is become, who may not be able to read this checkout.
 """
@@ -20,6 +21,7 @@ from pathlib import Path
 import trio
 
 from mcp_stdio.errors import RelayError
+from mcp_stdio.oauth.kept import Kept
 from mcp_stdio.oauth.notice import Notice
 from mcp_stdio.oauth.record import Record, Tokens
 from mcp_stdio.oauth.store import Entry, Store
@@ -82,6 +84,15 @@ async def write_as(kept: Entry) -> None:
         kept.write(record("s3cr3t-of-someone"))
 
 
+async def renew(entry: Entry) -> None:
+    kept = Kept(entry)
+    before = token(kept.read())
+    async with kept.alone() as unwritable:
+        kept.write(record("renewed"))
+        where = "written" if unwritable is None else "unwritten"
+        say(f"{where}: {before}, {token(kept.known())}, {token(kept.read())}")
+
+
 def become(uid: int) -> None:
     os.setgroups([])
     os.setgid(uid)
@@ -108,6 +119,8 @@ def main() -> None:
                 trio.run(hold, kept)
             case "ask":
                 trio.run(ask, kept)
+            case "renew":
+                trio.run(renew, kept)
             case "write-as":
                 trio.run(write_as, kept)
             case "read":

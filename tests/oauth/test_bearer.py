@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import trio
@@ -31,6 +31,7 @@ from mcp_stdio.oauth.commands import Fetched
 from mcp_stdio.oauth.cooldown import COOLDOWN
 from mcp_stdio.oauth.holding import MARGIN
 from mcp_stdio.oauth.notice import Notice
+from mcp_stdio.oauth.private import Unwritable
 from mcp_stdio.oauth.record import Record
 from mcp_stdio.oauth.store import Entry
 from mcp_stdio.redaction import redact_known
@@ -600,6 +601,43 @@ async def test_a_step_up_asks_for_what_was_had_and_what_is_missing(
     assert rig.authority.names == ["device_code"]  # a refresh would bring no more
 
 
+async def test_a_token_outlasts_the_wait_for_a_step_up(rig: Rig, autojump_clock: MockClock) -> None:
+    """Nothing is renewed while a person is waited for, so that is done before they are asked."""
+    await rig.signed_in(requested_scope="read", expires_at=now() + 90)
+
+    def judge(token: str | None, request: Request) -> Answer | None:
+        if request.body == b"{}":
+            return rig.server.protected(token, request)
+        return refusal(403, error="insufficient_scope", scope="write")
+
+    rig.server.judge = judge
+    client = rig.client(rig.bearer(DEVICE._replace(timeout=300.0)))
+    with pytest.raises(SignInPending):
+        await ask(client, b"[]")
+    for _ in range(8):
+        assert await ask(client) == 200
+        await trio.sleep(30)
+    assert rig.authority.names == ["refresh_token"]
+    assert rig.authority.asked == 1
+    rig.authority.confirmed.set()
+    await trio.sleep(2)
+    assert rig.authority.scopes == ["read write"]
+    assert rig.authority.names == ["refresh_token", "device_code"]
+
+
+@pytest.mark.parametrize("trouble", [*TROUBLE, DEAD])
+async def test_a_step_up_goes_on_where_nothing_can_be_renewed(
+    rig: Rig, autojump_clock: MockClock, trouble: Any
+) -> None:
+    await rig.signed_in(expires_at=now() + 90)
+    rig.authority.confirmed.set()
+    rig.authority.trouble = [trouble]
+    judged = [refusal(403, error="insufficient_scope", scope="write")]
+    rig.server.judge = lambda token, request: judged.pop() if judged else None
+    assert await ask(rig.client()) == 200
+    assert rig.authority.names == ["refresh_token", "device_code"]
+
+
 async def test_what_was_asked_for_already_is_not_asked_for_again(
     rig: Rig, autojump_clock: MockClock
 ) -> None:  # A-40
@@ -849,6 +887,76 @@ class Full(Entry):
         if record.tokens is not None:
             raise StoreFailure("no space left on device")
         super().write(record)
+
+
+class ReadOnly(Entry):
+    """On a file system that takes nothing, not even a lock."""
+
+    def locked(self) -> NoReturn:
+        raise Unwritable("the lock could not be opened: Read-only file system")
+
+    def write(self, record: Record) -> None:
+        raise AssertionError("nobody writes without the lock")
+
+
+def read_only(rig: Rig, oauth: OAuth = DEVICE) -> Client:
+    entry = ReadOnly(rig.directory / "kept", MCP, None, "default")
+    return rig.client(rig.bearer(oauth, entry=entry))
+
+
+async def test_a_token_of_a_store_that_is_read_only_is_renewed(
+    rig: Rig, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where nobody can write, there is nobody whom the lock would keep away."""
+    tokens = await rig.signed_in(expires_at=now() - 1000)
+    rig.authority.lifetime = 40
+    client = read_only(rig)
+    for number in range(1, 5):
+        assert await ask(client) == 200
+        # Each with the grant that the one before has brought, though that is kept here only.
+        assert rig.authority.names == ["refresh_token"] * number
+        await trio.sleep(39)
+    assert rig.kept() == tokens
+    assert caplog.text.count("for as long as this program runs only") == 1
+    assert rig.authority.asked == 0
+
+
+async def test_a_grant_that_is_dead_is_not_shown_again_where_that_cannot_be_noted(
+    rig: Rig, autojump_clock: MockClock
+) -> None:
+    await rig.signed_in(expires_at=now() - 1000)
+    rig.authority.refresh_tokens.clear()
+    client = read_only(rig)
+    for _ in range(3):
+        with pytest.raises(AuthorizationFailed, match="Read-only file system"):
+            await ask(client)  # nobody is asked for what would be lost with this process
+    assert rig.authority.names == ["refresh_token"]
+    assert rig.authority.asked == 0
+
+
+async def test_what_somebody_writes_after_all_counts(rig: Rig, autojump_clock: MockClock) -> None:
+    await rig.signed_in(expires_at=now() - 1000)
+    client = read_only(rig)
+    assert await ask(client) == 200
+    await trio.sleep(5)
+    written = await rig.signed_in()  # from where it can be written
+    assert await ask(client) == 200
+    assert rig.server.shown[-1] == f"Bearer {written.access_token}"
+
+
+async def test_a_program_needs_no_place_to_keep_its_token(
+    rig: Rig, autojump_clock: MockClock
+) -> None:
+    """The grant of client credentials asks nobody; a container may well be read-only."""
+    rig.authority.lifetime = 40
+    own = OAuth(grant="client-credentials", client_id="client-1", client_secret=SECRET)
+    client = rig.client(
+        rig.bearer(own, entry=ReadOnly(rig.directory / "kept", MCP, "client-1", "default"))
+    )
+    for _ in range(3):
+        assert await ask(client) == 200
+        await trio.sleep(39)
+    assert set(rig.authority.names) == {"client_credentials"}
 
 
 async def test_a_token_that_cannot_be_kept_is_used_all_the_same(

@@ -124,3 +124,48 @@ def test_two_users_cannot_read_each_other(is_shared: bool) -> None:
             assert said(other).startswith("refused: ")
         with keeping(kept, "read", "54321") as owner:
             assert said(owner) == "s3cr3t-of-someone"
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root becomes others")
+def test_a_directory_that_may_not_be_written_to() -> None:
+    with tempfile.TemporaryDirectory() as place:
+        os.chmod(place, 0o1777)
+        kept = Path(place, "kept")
+        with keeping(kept, "write-as", "54321") as writer:
+            assert writer.wait(timeout=LIMIT) == 0
+        with keeping(kept, "renew", "54321") as other:
+            assert said(other) == "written: s3cr3t-of-someone, renewed, renewed"
+        for lock in kept.glob("*.lock"):
+            lock.unlink()
+        kept.chmod(0o500)
+        with keeping(kept, "renew", "54321") as other:
+            assert said(other) == "unwritten: renewed, renewed, renewed"
+
+
+READ_ONLY = (
+    'mount -t tmpfs -o mode=700 none "$1" && cp -p "$2"/* "$1" && mount -o remount,ro "$1" '
+    '&& shift 2 && exec "$@"'
+)
+"""Have, in a name space of its own, all that is in the second directory read-only in the first."""
+
+
+def test_a_file_system_that_is_read_only(tmp_path: Path) -> None:
+    kept, copied = tmp_path / "kept", tmp_path / "copied"
+    with keeping(kept, "count") as writer:
+        assert writer.wait(timeout=LIMIT) == 0
+    copied.mkdir(mode=0o700)
+    words = [sys.executable, keeper.__file__, str(copied), "renew"]
+    try:
+        done = subprocess.run(
+            ["unshare", "-m", "sh", "-c", READ_ONLY, "sh", str(copied), str(kept), *words],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([SOURCE, ROOT])},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=LIMIT,
+        )
+    except FileNotFoundError:
+        pytest.skip("there is no `unshare`")
+    if "mount" in done.stderr or "unshare" in done.stderr:
+        pytest.skip("nothing can be mounted here")
+    assert done.stdout == "unwritten: 1, renewed, renewed\n", done.stderr

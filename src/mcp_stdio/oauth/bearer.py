@@ -28,7 +28,6 @@ from mcp_stdio.errors import (
     InvalidGrant,
     RelayError,
     SignInPending,
-    StoreFailure,
 )
 from mcp_stdio.http import Head, Request
 from mcp_stdio.http.authorizer import Authorizer
@@ -40,15 +39,13 @@ from mcp_stdio.oauth.attempt import Aim, Attempt, told_again
 from mcp_stdio.oauth.challenge import Challenge
 from mcp_stdio.oauth.commands import Fetch, Fetched, Flow
 from mcp_stdio.oauth.cooldown import Cooldown
-from mcp_stdio.oauth.holding import Holding, shown_by
+from mcp_stdio.oauth.holding import AUTHORIZATION, MARGIN, Holding, shown_by, with_authorization_of
 from mcp_stdio.oauth.kept import Kept
 from mcp_stdio.oauth.performer import Performer, Show
 from mcp_stdio.oauth.record import Record, Tokens
 from mcp_stdio.oauth.store import Entry
 
 log = logging.getLogger(__name__)
-
-AUTHORIZATION = "Authorization"
 
 SHORTEST = 1.0
 """Seconds for which a new token is used at least, whatever the server says of its lifetime."""
@@ -204,10 +201,7 @@ class Bearer:
 
     async def _without_token(self, refused: Request) -> Request:
         """The request as if only what the others give had gone with it."""
-        kept = [each for each in refused.headers if each[0].lower() != AUTHORIZATION.lower()]
-        given = await self._others.headers()
-        kept += [each for each in given if each[0].lower() == AUTHORIZATION.lower()]
-        return refused._replace(headers=tuple(kept))
+        return with_authorization_of(await self._others.headers(), refused)
 
     def _is_replaced_by_hand(self, sent: str) -> bool:
         """Look for a sign-in by hand: nothing else helps against a server that refuses its own."""
@@ -240,12 +234,8 @@ class Bearer:
         with trio.move_on_at(begun + PAGE_WAIT):
             await attempt.is_shown.wait()
         if not attempt.is_over.is_set():
-            raise SignInPending(attempt.url or self._page_elsewhere(attempt))
-
-    def _page_elsewhere(self, attempt: Attempt) -> str:
-        """Where another process, which is waited for, has somebody sign in."""
-        notice = None if attempt.is_ours.is_set() else self._kept.entry.announced()
-        return notice.url if notice is not None and notice.in_vain_at is None else ""
+            elsewhere = "" if attempt.is_ours.is_set() else self._kept.page_elsewhere()
+            raise SignInPending(attempt.url or elsewhere)
 
     # Attempts
 
@@ -284,7 +274,7 @@ class Bearer:
 
     async def _obtain(self, attempt: Attempt) -> None:
         begun = self._clock()
-        async with self._kept.entry.locked():
+        async with self._kept.alone() as unwritable:
             attempt.is_ours.set()
             record = self._kept.known()
             held = record.tokens
@@ -292,15 +282,11 @@ class Bearer:
                 log.info("another process has obtained a token")
                 self._held.take_over(record)
                 return
-            if attempt.aim is not Aim.STEP_UP:
+            if attempt.aim is Aim.STEP_UP:
+                record = await self._outlasting(record, attempt)
+            else:
                 try:
-                    flow = login.refresh(self._oauth, self._url, record, attempt.challenge)
-                    # The server may have replaced the refresh token before we hear of it.
-                    self._renewing.shield = True
-                    try:
-                        self._keep(await self._performed(flow, attempt, inf), attempt)
-                    finally:
-                        self._renewing.shield = False
+                    await self._renew(record, attempt, attempt.challenge)
                     return
                 except InvalidGrant as exc:
                     log.info("the token cannot be renewed: %s", exc)
@@ -308,17 +294,33 @@ class Bearer:
                     if attempt.aim is Aim.RENEWAL:
                         self._held.take_over(record)
                         raise
-            if attempt.aim is Aim.SIGN_IN and self._was_in_vain_elsewhere(begun):
+            was_in_vain = self._kept.was_in_vain_elsewhere(begun, self._clock())
+            if attempt.aim is Aim.SIGN_IN and was_in_vain:
                 failure = AuthorizationFailed("nobody finished the sign-in of another process")
                 self._cooldown.begin(failure)
+            if unwritable is not None and self._oauth.grant != "client-credentials":
+                raise unwritable  # nobody is asked for what is lost with this process
             await self._sign_in(attempt, record)
 
-    def _was_in_vain_elsewhere(self, begun: float) -> bool:
-        """Whether the process that was waited for had somebody asked, and was not just killed."""
-        notice = self._kept.entry.announced()
-        at = -inf if notice is None or notice.in_vain_at is None else notice.in_vain_at
-        # A time to come was written before the clock was put back, and would hold until then.
-        return begun < at <= self._clock()
+    async def _renew(self, record: Record, attempt: Attempt, challenge: Challenge | None) -> None:
+        flow = login.refresh(self._oauth, self._url, record, challenge)
+        # The server may have replaced the refresh token before we hear of it.
+        self._renewing.shield = True
+        try:
+            renewed = await self._performed(flow, attempt, inf)
+            self._keep(renewed, is_unproven=attempt.aim is Aim.SIGN_IN)
+        finally:
+            self._renewing.shield = False
+
+    async def _outlasting(self, record: Record, attempt: Attempt) -> Record:
+        """Have the token in use last while a person is waited for: nothing is renewed meanwhile."""
+        if self._held.may_run_out(self._oauth.timeout + MARGIN):
+            try:
+                await self._renew(record, attempt, None)
+            except RelayError as exc:
+                log.info("the token cannot be renewed: %s", exc)
+            record = self._kept.known()
+        return record
 
     async def _performed(
         self, flow: Flow[Record], show: Show, within: float | None = None
@@ -337,7 +339,7 @@ class Bearer:
             flow = login.sign_in(self._oauth, url, challenge, record)
         try:
             with Announcing(self._kept.entry, attempt, self._clock) as show:
-                self._keep(await self._performed(flow, show), attempt)
+                self._keep(await self._performed(flow, show), is_unproven=True)
         except RelayError as failure:
             if attempt.is_shown.is_set():  # a person was asked
                 self._cooldown.begin(failure)
@@ -352,15 +354,11 @@ class Bearer:
 
     # Tokens
 
-    def _keep(self, record: Record, attempt: Attempt) -> None:
-        try:
-            self._kept.write(record)
-        except StoreFailure as failure:
-            # What it replaces may be of no use any more, and a person may have signed in for it.
-            log.warning("signed in for as long as this program runs only: %s", failure)
+    def _keep(self, record: Record, *, is_unproven: bool) -> None:
+        self._kept.write(record)
         self._held.take_over(record)
         self._held.put_off(SHORTEST)
-        if record.tokens is not None and attempt.aim is not Aim.RENEWAL:
+        if record.tokens is not None and is_unproven:
             self._unproven = record.tokens.bearer
 
     def _look(self) -> None:

@@ -15,6 +15,10 @@ from mcp_stdio.config import OAuth
 from mcp_stdio.http import Request
 from mcp_stdio.oauth.record import Record, Tokens
 
+AUTHORIZATION = "Authorization"
+
+Headers = tuple[tuple[str, str], ...]
+
 MARGIN = 60.0
 """Seconds before its expiry at which a token is renewed; less for one that lives for minutes."""
 
@@ -51,6 +55,13 @@ class Holding:
         has_grant = self.tokens.refresh_token is not None
         return has_grant or self._oauth.grant == "client-credentials"
 
+    def may_run_out(self, seconds: float) -> bool:
+        """Whether a token that could be renewed without a person will not last for so long."""
+        held = self.tokens
+        if held is None or held.refresh_token is None or held.expires_at is None:
+            return False
+        return held.expires_at - self._clock() < seconds
+
     @property
     def due_in(self) -> float:
         """Seconds until they are to be renewed, 0 when that is due."""
@@ -82,3 +93,10 @@ def shown_by(request: Request) -> str | None:
         if name.lower() == "authorization" and value.startswith("Bearer "):
             return value.removeprefix("Bearer ")
     return None
+
+
+def with_authorization_of(given: Headers, request: Request) -> Request:
+    """The request with the `Authorization` of these headers, if any, in place of its own."""
+    kept = [each for each in request.headers if each[0].lower() != AUTHORIZATION.lower()]
+    kept += [each for each in given if each[0].lower() == AUTHORIZATION.lower()]
+    return request._replace(headers=tuple(kept))

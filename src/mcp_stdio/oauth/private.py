@@ -34,10 +34,15 @@ MAX_SIZE = 1024 * 1024
 
 _NEW = ".new"
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 _PATIENCE = 20 if sys.platform == "win32" else 0
 _BINARY: int = getattr(os, "O_BINARY", 0)
 
 T = TypeVar("T")
+
+
+class Unwritable(StoreFailure):
+    """Nothing can be written there, by no process of this user."""
 
 
 class Directory(ABC):
@@ -291,7 +296,8 @@ def explained(path: Path, what: str) -> Iterator[None]:
 
 
 def _unusable(path: Path, what: str, exc: OSError) -> StoreFailure:
-    return StoreFailure(
+    kind = Unwritable if exc.errno in _READ_ONLY else StoreFailure
+    return kind(
         f"`{path}` could not be {what}: {exc.strerror or type(exc).__name__}",
         hint="make it writable for you, or name another directory with `XDG_CONFIG_HOME`",
     )
