@@ -6,9 +6,11 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -110,6 +112,28 @@ async def test_an_interrupt_in_a_pipe(nursery: trio.Nursery) -> None:
     assert "Traceback" not in done[2]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="nobody is sent one there")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+async def test_a_signal_to_end_is_an_interrupt(nursery: trio.Nursery, name: str) -> None:
+    """What limits the time of a program sends it, and there is a session to be ended."""
+    code, printed, said = await interrupted(
+        nursery, "--json", interrupt=lambda process: process.send_signal(getattr(signal, name))
+    )
+    assert (code, said) == (130, "")
+    assert json.loads(printed)["stages"][-1]["status"] == "interrupted"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nobody is sent one there")
+async def test_who_must_not_be_interrupted_can_still_be_ended(nursery: trio.Nursery) -> None:
+    """As a shell starts what is to run in the background: its SIGINT is ignored."""
+    old = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        code, _, _ = await interrupted(nursery, "--json", interrupt=subprocess.Popen.terminate)
+    finally:
+        signal.signal(signal.SIGINT, old)
+    assert code == -signal.SIGTERM
+
+
 async def test_an_interrupt_of_what_a_program_waits_for(nursery: trio.Nursery) -> None:
     code, printed, said = await interrupted(nursery, "--json")
     assert (code, said) == (130, "")
@@ -121,7 +145,11 @@ async def test_an_interrupt_of_what_a_program_waits_for(nursery: trio.Nursery) -
     ]
 
 
-async def interrupted(nursery: trio.Nursery, *options: str) -> tuple[int, str, str]:
+async def interrupted(
+    nursery: trio.Nursery,
+    *options: str,
+    interrupt: Callable[[subprocess.Popen[bytes]], None] = interrupt,
+) -> tuple[int, str, str]:
     """What is left of a test that is interrupted while the server says nothing."""
     has_come = trio.Event()
 

@@ -1,17 +1,16 @@
 """The command: from arguments to an exit code, and the one place where failures become text.
 
-Owns the order of things at start, the choice of what to run, and the last seam: exception groups
-are taken apart here, once; what has an explanation is printed as `error: …` with a hint, anything
-else is a defect whose traceback goes to the log. Exit codes: 0 normal end, 1 failure, 2 usage, 130
-interrupted; testing a connection and signing in have more of their own. Kept here: `--help` and
-`--version` import neither trio nor httpx nor ssl, so everything that works is imported by name of
-the task, when it is asked for.
+Owns the order of things at start, the choice of what to run, and the last seam, where what ended it
+(`ending`) is printed, for a program that wants JSON as one object as well. Exit codes: 0 normal
+end, 1 failure, 2 usage, 130 interrupted; testing a connection and signing in have more of their
+own. Kept here: `--help` and `--version` import neither trio nor httpx nor ssl, so everything that
+works is imported by name of the task, when it is asked for.
 """
 
 from __future__ import annotations
 
-import errno
 import gc
+import json
 import logging
 import os
 import signal
@@ -21,20 +20,13 @@ from contextlib import contextmanager, suppress
 
 from mcp_stdio import log
 from mcp_stdio.cli.arguments import SEE_HELP, USAGE, parse
+from mcp_stdio.cli.ending import NORMAL_END, USAGE_ERROR, Ending, explained
 from mcp_stdio.cli.settings import Check, Demo, Login, Logout, Relay, ShowBlock, Status, order
 from mcp_stdio.descriptors import occupy_standard_descriptors, outlet
-from mcp_stdio.errors import OutputClosed, RelayError, UsageFailure
-
-NORMAL_END = 0
-FAILURE = 1
-USAGE_ERROR = 2
-INTERRUPTED = 130
+from mcp_stdio.errors import RelayError
 
 STDOUT = 1
 STDERR = 2
-
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EIO, errno.EFBIG, getattr(errno, "EDQUOT", errno.EIO)})
-"""What a file or device says that takes nothing more; what is written to is standard output."""
 
 logger = logging.getLogger(__name__)
 
@@ -42,15 +34,20 @@ logger = logging.getLogger(__name__)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (without the program's name) and return the exit code."""
     occupy_standard_descriptors()
+    argv = sys.argv[1:] if argv is None else argv
     try:
         try:
-            code = _run(sys.argv[1:] if argv is None else argv)
+            code = _run(argv)
         except SystemExit:  # `-h` and `-V` have printed
             code = NORMAL_END
         if sys.stdout is not None:
             sys.stdout.flush()
     except BaseException as exc:  # noqa: BLE001 - the last seam
-        code = _told(exc)
+        ending = _told(exc)
+        code = ending.code
+        if "--json" in argv and ending.is_worth_telling:
+            with suppress(OSError):
+                print(json.dumps(ending.as_object(has_stages="status" not in argv)))
         _silence_stdout()
     return code
 
@@ -82,6 +79,7 @@ def _run(argv: Sequence[str]) -> int:
             trio.run(serving.serve, config)
             return NORMAL_END
         case Check(config, as_json, source):
+            _take_for_interrupts("SIGTERM", "SIGHUP", "SIGBREAK")
             with _loading():
                 from mcp_stdio import diagnose
 
@@ -94,7 +92,7 @@ def _run(argv: Sequence[str]) -> int:
             try:
                 return sign_in.login(config)
             except BaseException as exc:  # noqa: BLE001 - the same seam, with codes of its own
-                return _told(exc, exit_code)
+                return _told(exc, exit_code).code
         case Logout(config):
             with _loading():
                 from mcp_stdio import sign_in
@@ -127,6 +125,16 @@ def _run(argv: Sequence[str]) -> int:
             return demo.run(is_serving=is_serving)
 
 
+def _take_for_interrupts(*names: str) -> None:
+    """Have these signals end what is under way as Ctrl-C does, unless either is ignored here."""
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        return
+    for name in names:
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
+
+
 @contextmanager
 def _loading() -> Iterator[None]:
     gc.disable()  # it is already in the program, but a caller of `main` may have it at work
@@ -135,61 +143,11 @@ def _loading() -> Iterator[None]:
     gc.enable()
 
 
-def _told(exc: BaseException, exit_code: Callable[[RelayError], int] | None = None) -> int:
-    code, text = explained(exc, exit_code)
-    if text:
-        _tell(text)
-    return code
-
-
-def explained(
-    exc: BaseException, exit_code: Callable[[RelayError], int] | None = None
-) -> tuple[int, str]:
-    """The exit code and the text for what ended the run; a defect is logged with its traceback.
-
-    `exit_code` is for commands whose code says whose fault a failure is.
-    """
-    cause = min(_leaves(exc), key=_rank)
-    match cause:
-        case KeyboardInterrupt():
-            return INTERRUPTED, ""
-        case BrokenPipeError() | OutputClosed():
-            return NORMAL_END, ""
-        case OSError(errno=number, filename=None) if number in _NO_ROOM:
-            return FAILURE, f"error: standard output cannot be written: {cause.strerror}"
-        case RelayError():
-            text = f"error: {cause}" + (f"\n\nhint: {cause.hint}" if cause.hint else "")
-            if isinstance(cause, UsageFailure):
-                return USAGE_ERROR, text
-            return FAILURE if exit_code is None else exit_code(cause), text
-        case Exception():
-            logger.critical("a defect of mcp-stdio", exc_info=exc)
-            text = (
-                f"error: something went wrong inside mcp-stdio: {type(cause).__name__}\n\n"
-                "hint: please report it, with the traceback above"
-            )
-            return FAILURE, text
-    raise exc
-
-
-def _leaves(exc: BaseException) -> Iterator[BaseException]:
-    if isinstance(exc, BaseExceptionGroup):
-        for part in exc.exceptions:
-            yield from _leaves(part)
-    else:
-        yield exc
-
-
-def _rank(exc: BaseException) -> int:
-    """A defect first, since nothing else may hide it; then the wish to stop, then causes."""
-    match exc:
-        case RelayError():
-            return 2
-        case BrokenPipeError() | OutputClosed():
-            return 3
-        case Exception():
-            return 0
-    return 1
+def _told(exc: BaseException, exit_code: Callable[[RelayError], int] | None = None) -> Ending:
+    ending = explained(exc, exit_code)
+    if ending.text:
+        _tell(ending.text)
+    return ending
 
 
 def _tell(text: str) -> None:
