@@ -36,7 +36,7 @@ from mcp_stdio.http.authorizer import Authorizer, Fixed
 from mcp_stdio.http.client import open_client
 from mcp_stdio.http.url import Url
 from mcp_stdio.jsonrpc import Message
-from mcp_stdio.shaping import MergedPages
+from mcp_stdio.shaping import MergedPages, Tell, warn
 from mcp_stdio.upstream import Emit, Upstream
 from mcp_stdio.upstream.background import guarded
 from mcp_stdio.upstream.exchange import Messenger
@@ -126,12 +126,15 @@ def assemble(
 
 
 def assemble_for_a_test(
-    config: Config, client: Lane, nursery: trio.Nursery, emit: Emit
+    config: Config, client: Lane, nursery: trio.Nursery, emit: Emit, tell: Tell
 ) -> tuple[Upstream, Era]:
-    """The same, for whoever wants to know as well which way to the server is taken."""
+    """The same, for whoever wants to know as well which way to the server is taken.
+
+    `tell` hears what is wrong with the pages of a list, in place of the log.
+    """
     parts = _Parts(config, client, nursery)
     era = parts.era(emit)
-    return parts.shaped(era), era
+    return parts.shaped(era, tell), era
 
 
 class _Parts:
@@ -175,11 +178,11 @@ class _Parts:
         )
         return Era(self._handshaking(candidates, emit), probing)
 
-    def shaped(self, upstream: Upstream) -> Upstream:
+    def shaped(self, upstream: Upstream, tell: Tell = warn) -> Upstream:
         """With what the client gets in another form."""
         config = self._config
         if config.merge_pages:
-            upstream = MergedPages(upstream, self.ids, limit=config.max_message_size)
+            upstream = MergedPages(upstream, self.ids, limit=config.max_message_size, tell=tell)
         if config.allow_tools or config.deny_tools:
             from mcp_stdio.filtering import FilteredTools, Rules
 

@@ -8,7 +8,7 @@ stdio.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from mcp_stdio import splice
 from mcp_stdio.errors import RelayError
@@ -22,16 +22,28 @@ MAX_PAGES = 100
 """Pages that are merged; what is beyond stays reachable through the last page's `nextCursor`."""
 
 
+Tell = Callable[[str], None]
+"""Is told in words what is wrong with the pages of a list."""
+
+
+def warn(text: str) -> None:
+    """Tell whoever reads the log."""
+    log.warning("%s", text)
+
+
 class MergedPages:
     """Answers a list request without a cursor by all pages in one.
 
     A later page that fails ends the merging: the client gets what there is, with the cursor of the
     page that is missing. A cursor that comes again ends the list. `limit` bounds the merged answer
-    in bytes.
+    in bytes; `tell` hears of what is left out.
     """
 
-    def __init__(self, upstream: Upstream, ids: Iterator[str], *, limit: int) -> None:
+    def __init__(
+        self, upstream: Upstream, ids: Iterator[str], *, limit: int, tell: Tell = warn
+    ) -> None:
         self._upstream = upstream
+        self._tell = tell
         self._ids = ids
         self._limit = limit
 
@@ -65,26 +77,26 @@ class MergedPages:
         seen: set[str] = set()
         while (cursor := merged.next_cursor) is not None:
             if cursor in seen:
-                log.warning("the pages of `%s` go in circles", request.method)
+                self._tell(f"the pages of `{request.method}` go in circles")
                 merged.next_cursor = None
                 break
             seen.add(cursor)
             if len(seen) >= MAX_PAGES:
-                log.warning("`%s` has more than %d pages", request.method, MAX_PAGES)
+                self._tell(f"`{request.method}` has more than {MAX_PAGES} pages")
                 break
             try:
                 following = _next_request(request, next(self._ids), cursor)
                 page = await ask(self._upstream, following, call)
             except RelayError as exc:
-                log.warning("a further page of `%s` is missing: %s", request.method, exc)
+                self._tell(f"a further page of `{request.method}` is missing: {exc}")
                 break
             if page is not None and merged.has(page):
                 # A server that takes its own last cursor, say `""`, for none begins again.
-                log.warning("the pages of `%s` begin again", request.method)
+                self._tell(f"the pages of `{request.method}` begin again")
                 merged.next_cursor = None
                 break
             if page is None or not merged.append(page, self._limit):
-                log.warning("a further page of `%s` is missing", request.method)
+                self._tell(f"a further page of `{request.method}` is missing")
                 break
         return merged.message()
 

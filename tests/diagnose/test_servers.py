@@ -14,6 +14,7 @@ import trio
 from mcp_stdio import shaping
 from mcp_stdio.demo.server import Server
 from mcp_stdio.diagnose import peer
+from mcp_stdio.diagnose.facts import FAULT
 from mcp_stdio.errors import BadAnswer
 from tests.diagnose.seen import ARRIVED, ASKED_FOR_NOTHING, JSON, examined, http
 from tests.http.proxy import ForwardProxy
@@ -349,9 +350,12 @@ async def test_a_failure_half_way_ends_the_session(nursery: trio.Nursery) -> Non
     assert ended.is_set()
 
 
+@pytest.mark.parametrize("options", [[], ["--no-merge-pages"]])
 async def test_a_revision_that_nobody_knows_and_a_list_that_the_server_does_not(
-    nursery: trio.Nursery,
+    nursery: trio.Nursery, options: list[str]
 ) -> None:
+    """A fault of the server that keeps nobody from using the rest of it."""
+
     async def script(peer: RawPeer) -> None:
         while (request := await peer.request()) is not None:
             message = json.loads(request.body) if request.body else {}
@@ -359,9 +363,11 @@ async def test_a_revision_that_nobody_knows_and_a_list_that_the_server_does_not(
             if message.get("method") == "initialize":
                 answer["result"] = {
                     "protocolVersion": "1999-01-01",
-                    "capabilities": {"tools": {}},
+                    "capabilities": {"tools": {}, "prompts": {}},
                     "serverInfo": {"name": "old"},
                 }
+            elif message.get("method") == "prompts/list":
+                answer["result"] = {"prompts": [{"name": "p"}]}
             else:
                 answer["error"] = {"code": -32601, "message": "what?"}
             if "id" in message:
@@ -369,16 +375,23 @@ async def test_a_revision_that_nobody_knows_and_a_list_that_the_server_does_not(
             else:
                 await peer.send(http("202 Accepted" if request.body else "405 No"))
 
-    seen = await examined((await nursery.start(serve, script)).url())
-    assert seen.code == 7
-    assert seen.told("initialize") == (
-        "ok: old, MCP 1999-01-01 (a revision that clients may not know), without session, "
-        "offers tools"
+    url = (await nursery.start(serve, script)).url()
+    seen = await examined(url, *options)
+    assert seen.code == 0
+    assert "".join(seen.body.splitlines(keepends=True)[6:]) == (
+        "ok      initialize  old, MCP 1999-01-01 (a revision that clients may not know), without "
+        "session, offers prompts, tools\n"
+        "ok      tools       the server announces tools and does not know `tools/list`: error "
+        "-32601: what?\n"
+        "        hint        the server breaks the protocol here: tell who runs it\n"
+        "ok      prompts     1 prompt\n"
+        "ok      listening   not offered (status 405)\n"
+        "ok      farewell    there is no session to end\n"
+        "the server can be used, but see `tools`, in TIME\n"
     )
-    assert seen.told("tools") == (
-        "FAILED: the server announces tools and does not know `tools/list`: error -32601: what?"
-    )
-    assert seen.told("hint") == ": the server breaks the protocol here: tell who runs it"
+    found = json.loads((await examined(url, "--json", *options)).done.stdout)
+    assert (found["ok"], found["tools"], found["prompts"]) == (True, 0, 1)
+    assert [stage["name"] for stage in found["stages"] if "hint" in stage] == ["tools"]
 
 
 async def test_a_list_that_is_none_is_no_matter_of_the_path(nursery: trio.Nursery) -> None:
@@ -512,7 +525,7 @@ async def test_all_pages_of_a_list_are_counted(nursery: trio.Nursery, options: l
     [
         (0, ["--no-merge-pages"], "ok: 4 tools on 2 pages; the server's pages begin again"),
         (1, ["--no-merge-pages"], "ok: 200 tools on 100 pages; the server's pages do not end"),
-        (0, [], "ok: 4 tools"),
+        (0, [], "ok: 4 tools; the pages of `tools/list` go in circles"),
         (1, [], "ok: 398 tools on 100 pages; the server's pages do not end"),
     ],
 )
@@ -547,7 +560,9 @@ async def test_pages_without_an_end(
     assert seen.code == 0, seen.text
     assert seen.told("tools") == told
     assert asked < 2 * shaping.MAX_PAGES == 2 * peer.MAX_PAGES
-    assert options or "warning: " in seen.text
+    assert seen.told("hint") == f": {FAULT}"
+    assert "warning: " not in seen.text
+    assert seen.text.endswith("\nthe server can be used, but see `tools`, in TIME\n")
 
 
 # For machines

@@ -33,11 +33,16 @@ UNKNOWN_SESSION = 404
 _DAY = 24 * 3600
 
 
+FAULT = "the server breaks the protocol here: tell who runs it"
+"""The hint for what is wrong with a server that can be used all the same."""
+
+
 class Found(NamedTuple):
-    """The same twice."""
+    """The same twice; `hint` where it went well and something is wrong all the same."""
 
     text: str
     facts: Facts
+    hint: str | None = None
 
 
 def settings(config: Config, source: str | None) -> str:
@@ -187,10 +192,17 @@ def introduction(result: Mapping[str, Any], *, has_session: bool) -> Found:
 
 
 def count(items: str, number: int, pages: int, fault: str) -> Found:
-    """How long a list is, on how many pages it came, and what is wrong with these, if anything."""
+    """How long a list is, on how many pages it came, and what is wrong with it, if anything.
+
+    Without a page, only that.
+    """
+    if not pages:
+        return Found(fault, {items: number}, FAULT)
     text = f"{number} {items.removesuffix('s') if number == 1 else items}"
     text += f" on {pages} pages" if pages > 1 else ""
-    return Found(f"{text}; {fault}" if fault else text, {items: number})
+    if fault:
+        return Found(f"{text}; {fault}", {items: number}, FAULT)
+    return Found(text, {items: number})
 
 
 def listening(head: Head) -> Found:

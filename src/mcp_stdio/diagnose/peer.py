@@ -35,7 +35,7 @@ LIST_TIME = 60.0
 class Listed(NamedTuple):
     """How many items a list has, and on how many pages they came here.
 
-    `fault` says in what the pages are wrong, if they are.
+    `fault` says in what the pages, or what the server says of them, are wrong, if they are.
     """
 
     items: int
@@ -51,7 +51,10 @@ class Peer:
         silence = config.timeout_read
         self._list_time = inf if silence is None else silence + LIST_TIME
         self._ids = jsonrpc.mint_ids()
-        self._upstream, self.era = assemble_for_a_test(config, client, nursery, self._overhear)
+        self._faults: list[str] = []
+        self._upstream, self.era = assemble_for_a_test(
+            config, client, nursery, self._overhear, self._faults.append
+        )
 
     async def open(self) -> Message:
         """Offer to shake hands, and return the server's response. Raises RelayError."""
@@ -77,14 +80,18 @@ class Peer:
         )
 
     async def _count(self, method: str) -> Listed:
+        self._faults.clear()
         items, pages = 0, 0
         cursor: object = None
         seen: set[str] = set()
         while pages < MAX_PAGES:
             params = {} if cursor is None else {"cursor": cursor}
             response = await self.answer(method, params)
-            if response.error is not None:
-                raise _unlisted(method, response.error)
+            error = response.error
+            if error is not None and error.get("code") == jsonrpc.METHOD_NOT_FOUND:
+                return Listed(0, 0, _unknown(method, error))
+            if error is not None:
+                raise refused(method, error)
             result = response.result
             listed = result.get(spec.LISTS[method])
             if not isinstance(listed, list):
@@ -93,7 +100,7 @@ class Peer:
             items, pages = items + len(listed), pages + 1
             cursor = result.get("nextCursor")
             if not isinstance(cursor, str):
-                return Listed(items, pages)
+                return Listed(items, pages, "; ".join(self._faults))
             if cursor in seen:
                 return Listed(items, pages, "the server's pages begin again")
             seen.add(cursor)
@@ -148,11 +155,8 @@ def refused(method: str, error: Facts) -> ServerError:
     )
 
 
-def _unlisted(method: str, error: Facts) -> ServerError:
-    if error.get("code") != jsonrpc.METHOD_NOT_FOUND:
-        return refused(method, error)
-    return ServerError(
+def _unknown(method: str, error: Facts) -> str:
+    return (
         f"the server announces {spec.LISTS[method]} and does not know `{method}`: error "
-        f"{error.get('code')}: {quote(str(error.get('message', '')))}",
-        hint="the server breaks the protocol here: tell who runs it",
+        f"{error.get('code')}: {quote(str(error.get('message', '')))}"
     )

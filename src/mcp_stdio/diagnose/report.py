@@ -61,6 +61,7 @@ class NotModern(RelayError):
 class Stage:
     """How one stage went. `seconds` is None where nothing was waited for, `cause` where it passed.
 
+    One that passed has a `hint` where something is wrong that ends nothing.
     `status` is one of `ok`, `failed`, `skipped` and `interrupted`.
     """
 
@@ -114,14 +115,20 @@ class Report:
         self._begun = self.clock()
         self.view.begun(name)
 
-    def passed(self, name: str, found: str, *, is_timed: bool = True) -> None:
-        """A stage went well; `is_timed` says that it had something to wait for."""
-        self._add(Stage(name, OK, found, self._seconds() if is_timed else None))
+    def passed(
+        self, name: str, found: str, *, is_timed: bool = True, hint: str | None = None
+    ) -> None:
+        """A stage went well; `is_timed` says that it had something to wait for.
+
+        With a `hint`, something is wrong that is no reason to end here.
+        """
+        seconds = self._seconds() if is_timed else None
+        self._add(Stage(name, OK, found, seconds, hint=hint))
 
     def found(self, name: str, found: Found, *, is_timed: bool = True) -> None:
         """A stage went well, and this was found."""
         self.facts |= found.facts
-        self.passed(name, found.text, is_timed=is_timed)
+        self.passed(name, found.text, is_timed=is_timed, hint=found.hint)
 
     def failed(self, name: str, failure: RelayError, hint: str | None = None) -> None:
         """A stage went wrong; `hint` says more than the failure's own."""

@@ -166,6 +166,9 @@ def summary(report: Report) -> str:
     """What has come of it all, in one line."""
     if report.exit_code == 0:
         seconds = _duration(sum(stage.seconds or 0.0 for stage in report.stages))
+        odd = [_title(stage.name) for stage in report.stages if stage.hint]
+        if odd:
+            return f"the server can be used, but see `{'`, `'.join(odd)}`, in {seconds}"
         return f"the server can be used: everything went well, in {seconds}"
     last = next((each for each in report.stages if each.status in (FAILED, STOPPED)), None)
     where = "" if last is None else f" at `{_title(last.name)}`"
