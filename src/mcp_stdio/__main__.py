@@ -7,11 +7,17 @@ runs something longer than that sets it to work again.
 import gc
 import sys
 
+INTERRUPTED = 130
+"""The exit code; who has the others is not loaded yet."""
+
 
 def main() -> int:
     """Run the command line and return the exit code."""
     gc.disable()
-    from mcp_stdio import cli
+    try:
+        from mcp_stdio import cli
+    except KeyboardInterrupt:  # from here on it is the command line's to tell
+        return INTERRUPTED
 
     return cli.main()
 

@@ -15,14 +15,13 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 from collections import deque
 from collections.abc import Callable
 from math import inf
 
 import trio
 
-from mcp_stdio import jsonrpc, spec
+from mcp_stdio import jsonrpc, signals, spec
 from mcp_stdio.delivery import ToClient, ToRequest
 from mcp_stdio.errors import (
     BadAnswer,
@@ -67,12 +66,6 @@ OPENINGS = (spec.INITIALIZE, spec.DISCOVER)
 
 WATCH_INTERVAL = 5.0
 """Seconds between looks at the clock and at the parent."""
-
-SIGNALS = [
-    getattr(signal, name)
-    for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGBREAK")
-    if hasattr(signal, name)
-]
 
 
 class Relay:
@@ -263,9 +256,9 @@ class Relay:
     async def _watch_signals(
         self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        with trio.open_signal_receiver(*SIGNALS) as signals:
+        with trio.open_signal_receiver(*signals.heeded()) as arrived:
             task_status.started()
-            async for _ in signals:
+            async for _ in arrived:
                 if not self._intake.cancel_called:
                     self._end_undrained()
                 else:  # the second one: at once

@@ -13,12 +13,12 @@ from contextlib import suppress
 
 import trio
 
-from mcp_stdio import __version__
+from mcp_stdio import __version__, signals
 from mcp_stdio.assembly import Access, assemble
 from mcp_stdio.config import Config
 from mcp_stdio.http.url import Url
 from mcp_stdio.log import NOTICE
-from mcp_stdio.relay import FAREWELL, SIGNALS, Relay
+from mcp_stdio.relay import FAREWELL, Relay
 from mcp_stdio.stdio import standard_input, standard_output
 from mcp_stdio.upstream import Emit, Upstream
 from mcp_stdio.upstream.background import guarded
@@ -58,7 +58,7 @@ async def serve(config: Config) -> None:
     try:
         await relay.run()
     finally:
-        for number in SIGNALS:  # all is said; one that comes now would only spoil the exit code
+        for number in signals.ALL:  # all is said; one that comes now would only spoil the exit code
             signal.signal(number, signal.SIG_IGN)
         with trio.CancelScope(shield=True, deadline=trio.current_time() + FAREWELL):
             await access.aclose()

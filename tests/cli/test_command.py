@@ -209,7 +209,7 @@ import os, signal, sys
 
 class Finder:
     def find_spec(self, name, path=None, target=None):
-        if name == "trio":
+        if name == "{module}":
             os.kill(os.getpid(), signal.{signal})
 
 
@@ -220,7 +220,18 @@ sys.meta_path.insert(0, Finder())
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
 def test_a_signal_before_the_relay_is_up_is_a_normal_end(tmp_path: Path, name: str) -> None:
-    (tmp_path / "sitecustomize.py").write_text(_KILLS_ITSELF.format(signal=name))
-    paths = environment()["PYTHONPATH"]
-    done = run(URL, env={"PYTHONPATH": f"{tmp_path}{os.pathsep}{paths}"})
+    done = run_killing_itself(tmp_path, name, "trio")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_an_interrupt_before_it_is_known_what_to_do_leaves_no_traceback(tmp_path: Path) -> None:
+    done = run_killing_itself(tmp_path, "SIGINT", "mcp_stdio.cli.settings")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def run_killing_itself(directory: Path, name: str, module: str) -> subprocess.CompletedProcess[str]:
+    """The relay, which gets a signal when it begins to import a module."""
+    (directory / "sitecustomize.py").write_text(_KILLS_ITSELF.format(signal=name, module=module))
+    paths = environment()["PYTHONPATH"]
+    return run(URL, env={"PYTHONPATH": f"{directory}{os.pathsep}{paths}"})

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from mcp_stdio import log
+from mcp_stdio import log, signals
 from mcp_stdio.cli.arguments import SEE_HELP, USAGE, parse
 from mcp_stdio.cli.ending import NORMAL_END, USAGE_ERROR, Ending, explained
 from mcp_stdio.cli.settings import Check, Demo, Login, Logout, Relay, ShowBlock, Status, order
@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (without the program's name) and return the exit code."""
     occupy_standard_descriptors()
+    signals.let_through()
     argv = sys.argv[1:] if argv is None else argv
     try:
         try:
@@ -67,9 +68,8 @@ def _run(argv: Sequence[str]) -> int:
         case Relay(config):
             # Nothing is under way yet: until the relay listens to signals itself, leaving is all
             # there is to do.
-            for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGBREAK"):
-                if hasattr(signal, name):
-                    signal.signal(getattr(signal, name), lambda *_: os._exit(NORMAL_END))
+            for number in signals.heeded():
+                signal.signal(number, lambda *_: os._exit(NORMAL_END))
 
             with _loading():
                 import trio
