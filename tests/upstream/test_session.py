@@ -589,6 +589,31 @@ async def test_a_server_that_forgets_each_session(autojump_clock: MockClock) -> 
     assert len(server.got("initialize")) <= 3
 
 
+@pytest.mark.parametrize("refusals", [2, 100])
+async def test_a_call_that_finds_its_session_forgotten_after_each_back_off(
+    autojump_clock: MockClock, refusals: int
+) -> None:
+    """T-44: sessions expire while the call waits as the server told it to; not for ever, though."""
+    server = Server()
+
+    def refuse(seen: Seen) -> Reply:
+        server.forget()
+        return Reply(503, [b"later"], "text/plain", headers=(("retry-after", "2"),))
+
+    server.rules[CALL] = in_turn(*[refuse] * refusals, result)
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        server.forget()
+        asked = client.ask(CALL)
+        await client.done(asked)
+    if refusals == 2:
+        assert asked.result == {}
+        assert len(server.got("initialize")) == 1 + 3
+    else:
+        assert isinstance(asked.failure, SessionLost)
+        assert len(server.got("initialize")) < 8
+
+
 async def test_a_server_that_forgets_each_session_during_the_renewal(
     autojump_clock: MockClock,
 ) -> None:

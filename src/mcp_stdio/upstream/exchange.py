@@ -147,6 +147,8 @@ class _Inquiry:
                     if retries is None:
                         # Whoever listens has a pace of his own.
                         retries = retry.Retries(is_safe=method in SAFE_METHODS - {LISTEN})
+                    elif isinstance(failure, HttpRefusal):
+                        failure.came_later = True
                     await _pause(retries, failure, self._call, self._patience)
                     if event_of(failure)[0] in MAY_HAVE_RUN:
                         self._begin_anew()

@@ -68,7 +68,8 @@ _PERMISSION = "the credential may lack a permission; ask who runs the server for
 class HttpRefusal(Refused):
     """An HTTP error status; `answer` is the server's JSON-RPC error under the request's id.
 
-    `event` is its row in the retry table, if it has one, `retry_after` in seconds.
+    `event` is its row in the retry table, if it has one, `retry_after` in seconds. `came_later`
+    says that the request had waited for another attempt before.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class HttpRefusal(Refused):
         super().__init__(cause, status=status, text=text, hint=_HINTS.get(status))
         self.answer = answer
         self.retry_after = retry_after
+        self.came_later = False
         self.event = retry.event_of_status(status, retry_after)
         # What may be repeated whatever it was did not run.
         self.retryable = self.event is not None and not retry.TABLE[self.event].safe_methods_only

@@ -34,6 +34,10 @@ from mcp_stdio.upstream.turn import Queue
 
 log = logging.getLogger(__name__)
 
+MAX_LOSSES = 4
+"""Sessions after which a request is given up that finds its own forgotten whenever its back-off is
+over: a busy server that soon expires sessions does that, but not for long."""
+
 
 class Session:
     """The upstream of the handshake era. `nursery` runs renewals and farewells.
@@ -121,21 +125,21 @@ class Session:
         if self._opening.standing.concerns(message):
             call = call.answering(self._opening.standing.noting(message, call.emit))
         try:
-            await self._attempt(message, call, begun)
-        except (_Forgotten, LinkLost) as exc:
-            # What was forgotten was not processed, so it may be sent again, whatever it is (T-44);
-            # of what was lost with its connection that is not known.
-            if isinstance(exc, LinkLost) and message.method not in spec.SAFE_METHODS:
-                raise
-            call.turn.over()
-            await self._attempt(message, call, begun, is_last=True)
+            losses = 0
+            while True:
+                try:
+                    await self._attempt(message, call, begun, is_first=not losses)
+                    return
+                except (_Forgotten, LinkLost) as loss:
+                    if not _may_come_again(message, loss, losses):
+                        raise
+                    losses += 1
+                    call.turn.over()
         except _NotInitialized:
             text = "Send `initialize` first: the remote server needs a handshake"
             await call.emit(jsonrpc.error(message.id, jsonrpc.INVALID_PARAMS, text))
 
-    async def _attempt(
-        self, message: Message, call: Call, begun: float, *, is_last: bool = False
-    ) -> None:
+    async def _attempt(self, message: Message, call: Call, begun: float, *, is_first: bool) -> None:
         patience = self._patience(begun)
         patience.heard()  # waiting for the handshake counts as well
         with patience:
@@ -144,7 +148,7 @@ class Session:
                 await handshake.messenger.ask(message, handshake, call, patience)
             except HttpRefusal as refusal:
                 # What is refused in a new session as well is not about the session.
-                if not is_last or refusal.answer is None:
+                if is_first or refusal.answer is None:
                     self._judge(refusal, handshake)
                 if refusal.answer is None:
                     raise
@@ -283,7 +287,7 @@ class Session:
             return
         if refusal.status == 404:
             self._lose(handshake)
-            raise _Forgotten from None
+            raise _Forgotten(came_later=refusal.came_later) from None
         # Over HTTP+SSE the open stream says that there is a session.
         if not handshake.answers_elsewhere and _speaks_of_session(refusal):
             self._doubt(handshake)
@@ -346,10 +350,23 @@ class _NotInitialized(Exception):
 
 
 class _Forgotten(SessionLost):
-    """404 to a POST that carried a session id: the server did not process it."""
+    """404 to a POST that carried a session id: the server did not process it.
 
-    def __init__(self) -> None:
-        super().__init__("the server forgets each session at once", status=404)
+    Where it `came_later`, the session was gone by the time that the request was to come again.
+    """
+
+    def __init__(self, *, came_later: bool) -> None:
+        when = "before a call can come again" if came_later else "at once"
+        super().__init__(f"the server forgets each session {when}", status=404)
+        self.came_later = came_later
+
+
+def _may_come_again(request: Message, loss: _Forgotten | LinkLost, losses: int) -> bool:
+    """Whether a request may go into another session, having seen so many `losses` before."""
+    if isinstance(loss, LinkLost):  # whether it was processed is not known
+        return not losses and request.method in spec.SAFE_METHODS
+    # What was forgotten was not processed, so it may be sent again, whatever it is (T-44).
+    return not losses or (loss.came_later and losses < MAX_LOSSES)
 
 
 def _speaks_of_session(refusal: HttpRefusal) -> bool:
