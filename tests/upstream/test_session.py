@@ -704,6 +704,30 @@ async def test_streams_of_a_lost_session_end_and_others_are_sent_again(
     assert CANCELLED not in server.order()
 
 
+async def test_an_answer_in_json_that_has_begun_outlives_its_session(
+    autojump_clock: MockClock,
+) -> None:
+    """It is on its way as a whole: a call that ran must not be reported as lost (P1)."""
+    server = Server()
+
+    def slowly(seen: Seen) -> Reply:
+        [whole] = result(seen, {"n": 1}).body
+        assert isinstance(whole, bytes)
+        return Reply(body=[whole[:20], 5.0, whole[20:]])
+
+    server.rules["x/slow"] = slowly
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        running = client.ask("x/slow")
+        await trio.sleep(1)
+        server.forget()
+        asked = client.ask(CALL)
+        await client.done(asked, running)
+    assert asked.failure is None
+    assert running.result == {"n": 1}
+    assert len(server.got("x/slow")) == 1
+
+
 async def test_a_client_that_begins_anew_during_a_renewal(autojump_clock: MockClock) -> None:
     server = Server()
     async with in_session_with(server) as client:

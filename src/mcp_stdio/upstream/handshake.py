@@ -37,7 +37,7 @@ class _Open:
         self.message = message
         self.call = call
         self.patience = patience
-        self.has_begun = False
+        self.streams = False  # the answer is yet to come, on a stream of the session
         self.waits_elsewhere = False  # the answer comes on a stream that all requests share
         self.is_over = trio.Event()  # answered there, or in vain
         self.failure: RelayError | None = None
@@ -142,7 +142,9 @@ class Handshake:
     def begun(self, message: Message, head: Head) -> None:
         """The response has begun; that of `initialize` brings the session id (T-41)."""
         if (opened := self._opened(message)) is not None:
-            opened.has_begun = True
+            # What is answered in JSON is on its way as a whole, session or not.
+            is_whole = head.media_type == spec.JSON and head.status not in (202, 204)
+            opened.streams = self.answers_elsewhere or not is_whole
         if self._next_answer is not None:
             self._next_answer.set()
             self._next_answer = None
@@ -259,13 +261,14 @@ class Handshake:
     def lose(self) -> None:
         """The server knows the session no more: end what was streaming under it (E-7).
 
-        Requests without a response yet learn it from their own 404 and are sent again.
+        Requests without a response yet learn it from their own 404 and are sent again; one whose
+        answer has begun to come has it.
         """
         self.is_lost = True
         self.listening.cancel()
         self._questions.forget(self)
         for waiting in self._open.values():
-            if waiting.has_begun:
+            if waiting.streams:
                 waiting.patience.give_up(
                     SessionLost("the server ended the session while the call was running")
                 )
