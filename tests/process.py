@@ -49,6 +49,7 @@ class Relay:
         self._errors = errors
         self._buffer = bytearray()
         self._ids = itertools.count(1)
+        self._writing = trio.Lock()
 
     @property
     def pid(self) -> int:
@@ -65,7 +66,8 @@ class Relay:
         """Write these bytes, whatever they are."""
         assert self._process.stdin is not None
         with trio.fail_after(LIMIT):
-            await self._process.stdin.send_all(data)
+            async with self._writing:
+                await self._process.stdin.send_all(data)
 
     async def send(self, **members: Any) -> None:
         """Write one message."""

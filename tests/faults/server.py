@@ -90,6 +90,10 @@ class Visit:
         """This call was declined, so another one does not count as the second."""
         self.server.runs[self.received.call] -= 1
 
+    async def hung_up(self) -> None:
+        """Wait until the client closes the connection."""
+        await self.connection.end()
+
     async def close(self) -> None:
         """Close the connection in order."""
         await self.connection.stream.aclose()
@@ -106,11 +110,17 @@ class Connection:
     """One connection: requests are read whole, one after the other."""
 
     def __init__(
-        self, stream: trio.abc.Stream, sock: trio.SocketStream, number: int, limit: float
+        self,
+        stream: trio.abc.Stream,
+        sock: trio.SocketStream,
+        number: int,
+        limit: float,
+        torn_from: float,
     ) -> None:
         self.stream = stream
         self.number = number
         self.limit = limit
+        self.torn_from = torn_from
         self.is_closed = False
         self._socket = sock.socket
         self._buffer = bytearray()
@@ -126,6 +136,12 @@ class Connection:
         pairs = (line.partition(":") for line in lines[1:])
         headers = tuple((name, value.strip()) for name, _, value in pairs)
         size = next((int(v) for k, v in headers if k.lower() == "content-length"), 0)
+        if size > self.torn_from:
+            while len(self._buffer) < size // 2:
+                if not await self._read():
+                    return None
+            self.reset()
+            return None
         if size > self.limit:
             await self.stream.send_all(http(413, b"too large", headers=["Connection: close"]))
             return None
@@ -143,6 +159,14 @@ class Connection:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self._socket.close()
 
+    async def end(self) -> None:
+        """Wait until the client hangs up; what it says until then is kept."""
+        try:
+            while await self._read():
+                pass
+        except trio.BrokenResourceError:
+            pass
+
     async def _read(self) -> bool:
         data = await self.stream.receive_some()
         self._buffer += data
@@ -155,13 +179,16 @@ class Server:
 
     `tools` holds a behaviour for each tool, `methods` one for each JSON-RPC method, or for `GET`
     and `DELETE`. `runs` counts tool calls by their id. `complaints` is what the client did wrong. A
-    body over `limit` bytes is refused unread.
+    body over `limit` bytes is refused unread; at the half of one over `torn_from` the connection is
+    reset. `version` is what requests are to name.
     """
 
     context: ssl.SSLContext | None = None
     has_sessions: bool = True
     path: str = "/mcp"
     limit: float = inf
+    torn_from: float = inf
+    version: str = VERSION
     port: int = 0
     tools: dict[str, Behaviour] = field(default_factory=dict)
     methods: dict[str, Behaviour] = field(default_factory=dict)
@@ -227,7 +254,7 @@ class Server:
         stream: trio.abc.Stream = sock
         if self.context is not None:
             stream = trio.SSLStream(sock, self.context, server_side=True, https_compatible=True)
-        connection = Connection(stream, sock, self.connections, self.limit)
+        connection = Connection(stream, sock, self.connections, self.limit, self.torn_from)
         self._open.add(connection)
         try:
             while not connection.is_closed and (received := await connection.request()) is not None:
@@ -247,7 +274,7 @@ class Server:
         if received.rpc == TOOL_CALL:
             self.runs[received.call] += 1
             behaviour = self.tools.get(received.tool, behaviour)
-        self.complaints += complaints_about(received)
+        self.complaints += complaints_about(received, self.version)
         opens = received.rpc in (spec.INITIALIZE, spec.DISCOVER)
         if received.method == "POST" and not opens and self.has_sessions:
             session = received.get(spec.SESSION_ID)
@@ -287,7 +314,7 @@ async def serving(
     assert not [call for call, count in server.runs.items() if count > 1]
 
 
-def complaints_about(received: Received) -> Iterable[str]:
+def complaints_about(received: Received, expected: str) -> Iterable[str]:
     """What is wrong with a request, whatever the state of the server."""
     names = [name.lower() for name, _ in received.headers]
     rpc = received.rpc
@@ -319,7 +346,7 @@ def complaints_about(received: Received) -> Iterable[str]:
             yield "initialize came with a version or a session id"
     elif received.method == "GET" and received.get(spec.SESSION_ID) is None:
         pass  # looks for HTTP+SSE, which has no such header before `initialize` (T-90)
-    elif version != (spec.R5 if rpc == spec.DISCOVER else VERSION):
+    elif version != (spec.R5 if rpc == spec.DISCOVER else expected):
         yield f"{rpc}: `{spec.PROTOCOL_VERSION}` is {version}"
 
 
