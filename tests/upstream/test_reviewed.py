@@ -58,6 +58,26 @@ async def test_an_answer_goes_back_to_the_session_that_asked(autojump_clock: Moc
     assert response.header("Mcp-Session-Id") == "session-1"
 
 
+async def test_a_session_in_doubt_is_left_when_nothing_is_under_way_in_it(
+    autojump_clock: MockClock,
+) -> None:
+    """Not only at the end: a server that says so often would be left a thousand sessions then."""
+    server = Server()
+    server.rules[LIST] = lambda seen: error(seen, text="no such session", status=400)
+    server.rules[CALL] = lambda seen: events(10.0, answer(seen))
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        asked = client.ask(CALL)
+        await wait_all_tasks_blocked()
+        await client.done(client.ask(LIST))
+        await client.done(client.ask(READ))
+        assert server.sessions == {"session-1", "session-2"}
+        await client.done(asked)
+        await wait_all_tasks_blocked()
+        assert asked.result == {"value": "done"}
+        assert server.sessions == {"session-2"}
+
+
 async def test_a_session_in_doubt_is_told_goodbye_as_well(autojump_clock: MockClock) -> None:
     server = Server()
     server.rules[LIST] = lambda seen: error(seen, text="no such session", status=400)

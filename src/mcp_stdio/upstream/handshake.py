@@ -85,6 +85,7 @@ class Handshake:
         self._attempt = trio.CancelScope()
         self._next_answer: trio.Event | None = None
         self._open: dict[Id, _Open] = {}
+        self._unused: trio.Event | None = None
 
     @property
     def has_session(self) -> bool:
@@ -162,6 +163,14 @@ class Handshake:
         if closed is not None and message.id is not None:
             del self._open[message.id]
             self._questions.drop(closed.patience)
+            if not self._open and self._unused is not None:
+                self._unused.set()
+
+    async def unused(self) -> None:
+        """Wait until no request of the client is under way."""
+        while self._open:
+            self._unused = trio.Event()
+            await self._unused.wait()
 
     def _opened(self, message: Message) -> _Open | None:
         """A request under way; None once it was forgotten.

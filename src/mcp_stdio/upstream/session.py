@@ -308,7 +308,8 @@ class Session:
         handshake.listening.cancel()
         if self._handshake is handshake:
             self._handshake = None
-            self._unfinished.add(handshake)  # it may well live on, and is told goodbye at the end
+            self._unfinished.add(handshake)  # it may well live on, and what is under way there too
+            self._nursery.start_soon(guarded, self._leave_unused, handshake)
 
     async def _open_anew(self) -> None:
         request, handshake = self._opening.request, await self._begin()
@@ -336,6 +337,10 @@ class Session:
         """Leave a session while others go on; cut short, that is made up for at the end."""
         self._unfinished.add(handshake)
         self._nursery.start_soon(guarded, self._say_goodbye, handshake)
+
+    async def _leave_unused(self, handshake: Handshake) -> None:
+        await handshake.unused()
+        await self._say_goodbye(handshake)
 
     async def _say_goodbye(self, handshake: Handshake) -> None:
         await self._transport.leave(handshake)
