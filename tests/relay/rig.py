@@ -217,20 +217,24 @@ async def relaying(
     *,
     lane: Lane | None = None,
     url: Url = URL,
+    config: Config | None = None,
     background: Callable[[], Awaitable[None]] | None = None,
     drain_timeout: float = 1.2,
     wall_clock: Callable[[], float] = time.time,
     max_size: int = MAX_SIZE,
     limit: float = LIMIT,
 ) -> AsyncIterator[Rig]:
-    """A relay with this upstream, or with the real ones over this lane; cancelled at the end."""
+    """A relay with this upstream, or with the real ones over this lane; cancelled at the end.
+
+    `config` is that of the real ones; by default it names the `url` and nothing else.
+    """
     network = lane or FakeLane()
 
     def open_upstream(nursery: trio.Nursery, emit: Emit) -> Upstream:
         if background is not None:
             nursery.start_soon(background)
         client = Client(network, origin=url.origin)
-        return upstream or assemble(Config(url=str(url)), client, nursery, emit)
+        return upstream or assemble(config or Config(url=str(url)), client, nursery, emit)
 
     rig = Rig(
         open_upstream,
