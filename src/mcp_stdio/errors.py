@@ -41,7 +41,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from mcp_stdio.redaction import redact
+from mcp_stdio.redaction import longest_secret, redact, redact_known
 
 MAX_QUOTE = 200
 """Characters of server text that may appear in an error of ours (design: enough for a cause)."""
@@ -58,8 +58,15 @@ def quote(text: str, limit: int = MAX_QUOTE) -> str:
 
     Secrets go first (P7): one that is cut in two would not be known as such afterwards.
     """
-    flat = " ".join(redact(text[:MAX_READ]).split())
+    margin = longest_secret()
+    is_cut = len(text) > MAX_READ + margin
+    redacted = redact(text[: MAX_READ + margin])
+    if is_cut:
+        redacted = redacted[: len(redacted) - margin]
+    flat = " ".join(redacted.split())
     clean = "".join(ch for ch in flat if ch.isprintable())
+    if clean != flat:
+        clean = redact_known(clean)  # what stood between the halves of a secret is gone
     return clean if len(clean) <= limit else clean[: limit - 1] + "…"
 
 

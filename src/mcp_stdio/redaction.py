@@ -1,19 +1,17 @@
 """Text without its secrets (P7): registered values wherever they appear, and what looks like one.
 
-`protect` takes each secret as it becomes known; `redact` replaces it, and its usual encodings, by
-`***`. Patterns catch the rest: credential headers, session ids, `Mcp-Param-*`, authorization
-schemes, user information and query values of URLs, members of token requests and answers. Errs on
-the side of hiding. Knows no logging.
+`protect` takes each secret as it becomes known; `redact` replaces it by `***`, also where JSON,
+HTML, a URL or Base64 spell it differently, or in other letters' case. Patterns catch the rest:
+credential headers, session ids, `Mcp-Param-*`, authorization schemes, user information and query
+values of URLs, members of token requests and answers. Errs on the side of hiding. Knows no logging.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from base64 import b64encode, urlsafe_b64encode
-from collections import deque
 from collections.abc import Callable, Iterator
-from urllib.parse import quote, quote_plus
+from functools import cached_property
 
 HIDDEN = "***"
 
@@ -26,51 +24,62 @@ MIN_PASSING = 8
 MAX_PASSING = 50
 """Passing secrets remembered: load balancers set a new cookie with each response."""
 
+MAX_REPLACEABLE = 24
+"""Tokens remembered that a renewal has replaced or will: those of a dozen renewals."""
+
 MAX_BEGINNING = 500
 """Characters of a body that the log shows: enough for a method, an error, a page's title."""
 
 MIN_ENCODED = 8
-"""Shorter values are not looked for in Base64, where a few characters occur by chance."""
+"""Shorter values are not looked for in Base64, where a few characters occur by chance, nor in
+letters of the other case: `DEMO` may be a secret where `demo` is a word."""
 
 
 class Redactor:
     """Knows the secrets of one process."""
 
     def __init__(self) -> None:
-        self._forms: set[str] = set()
-        self._known: re.Pattern[str] | None = None
-        self._passing: deque[str] = deque(maxlen=MAX_PASSING)
+        self._lasting: dict[str, _Secret] = {}
+        self._replaceable: dict[str, _Secret] = {}
+        self._passing: dict[str, _Secret] = {}
+        self._sought: list[_Secret] = []
         self.longest = 0
 
     def protect(self, secret: str) -> None:
-        """From now on hide `secret`, as it is and percent-encoded, quoted or in Base64.
+        """From now on hide `secret`, as it is and in its usual spellings.
 
         Values shorter than MIN_SECRET are not protected.
         """
-        forms = {form for form in _forms(secret.strip()) if len(form) >= MIN_SECRET}
-        if forms <= self._forms:
-            return
-        self._forms |= forms
-        self.longest = max(self.longest, *map(len, self._forms))
-        # The longest first, lest a part of one secret be taken for the whole of another.
-        ordered = sorted(self._forms, key=len, reverse=True)
-        self._known = re.compile("|".join(map(re.escape, ordered)))
+        secret = secret.strip()
+        if len(secret) >= MIN_SECRET and secret not in self._lasting:
+            self._lasting[secret] = _Secret(secret)
+            self._sort()
+
+    def protect_replaceable(self, secret: str) -> None:
+        """The same for a token that a renewal replaces; the last MAX_REPLACEABLE are remembered.
+
+        What a server sets in passing does not push it out.
+        """
+        if len(secret) >= MIN_SECRET and secret not in self._replaceable:
+            self._replaceable[secret] = _Secret(secret)
+            _forget_first(self._replaceable, MAX_REPLACEABLE)
+            self._sort()
 
     def protect_passing(self, secret: str) -> None:
         """Hide a value that the server will soon replace; the last MAX_PASSING are remembered.
 
-        Values shorter than MIN_PASSING are not protected.
+        Values shorter than MIN_PASSING are not protected, and none is looked for in Base64.
         """
         if len(secret) >= MIN_PASSING and secret not in self._passing:
-            self._passing.append(secret)
-            self.longest = max(self.longest, len(secret))
+            self._passing[secret] = _Secret(secret, is_encoded=False)
+            _forget_first(self._passing, MAX_PASSING)
+            self._sort()
 
     def redact_known(self, text: str) -> str:
         """`text` with what is known to be secret replaced, and nothing that only looks like it."""
-        if self._known is not None:
-            text = self._known.sub(HIDDEN, text)
-        for secret in self._passing:  # no pattern: compiling one costs more than it saves
-            text = text.replace(secret, HIDDEN)
+        lowered = text.lower() if self._sought else ""
+        for secret in self._sought:
+            text = secret.hidden_in(text, lowered)
         return text
 
     def redact(self, text: str) -> str:
@@ -81,10 +90,22 @@ class Redactor:
                 text = re.sub(pattern, replacement, text, flags=re.IGNORECASE)
         return text
 
+    def _sort(self) -> None:
+        # The longest first, lest a part of one secret be taken for the whole of another.
+        known = {**self._passing, **self._replaceable, **self._lasting}
+        self._sought = sorted(known.values(), key=lambda each: len(each.value), reverse=True)
+        self.longest = max(self.longest, *(each.longest for each in self._sought))
+
+
+def _forget_first(secrets: dict[str, _Secret], limit: int) -> None:
+    if len(secrets) > limit:
+        del secrets[next(iter(secrets))]
+
 
 _process = Redactor()
 
 protect = _process.protect
+protect_replaceable = _process.protect_replaceable
 protect_passing = _process.protect_passing
 redact = _process.redact
 redact_known = _process.redact_known
@@ -111,26 +132,97 @@ def beginning(data: bytes, *, is_whole: bool = True) -> str:
     return clean if len(clean) <= MAX_BEGINNING else f"{clean[:MAX_BEGINNING]}…"
 
 
-def _forms(secret: str) -> Iterator[str]:
-    if len(secret) < MIN_SECRET:
-        return
-    yield secret
-    yield json.dumps(secret)[1:-1]
-    yield json.dumps(secret, ensure_ascii=False)[1:-1]
-    yield repr(secret)[1:-1]
+class _Secret:
+    """One secret, and how it may be spelled."""
+
+    def __init__(self, value: str, *, is_encoded: bool = True) -> None:
+        self.value = value
+        self._mark = max(re.findall(r"[0-9A-Za-z]+", value), key=len, default="").lower()
+        self._encoded = list(_encoded(value)) if is_encoded and len(value) >= MIN_ENCODED else []
+        lengths = [LONGEST_SPELLING if _is_respelled(char) else 1 for char in value]
+        self.longest = max(sum(lengths), *map(len, self._encoded), 0)
+
+    def hidden_in(self, text: str, lowered: str) -> str:
+        """`text` without the secret; `lowered` is what it was before any was taken out."""
+        # To make the pattern of a long token takes milliseconds, and hardly any is ever seen.
+        if self._mark in lowered:
+            text = self._pattern.sub(HIDDEN, text)
+        for form in self._encoded:
+            text = text.replace(form, HIDDEN)
+        return text
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        flags = re.IGNORECASE if len(self.value) >= MIN_ENCODED else re.NOFLAG
+        parts = re.findall(r"\\+|[^\\]", self.value, re.DOTALL)
+        return re.compile("".join(map(_spelled, parts)), flags)
+
+
+def _encoded(secret: str) -> Iterator[str]:
+    """The secret in Base64, wherever it stands in what was encoded."""
     octets = secret.encode(errors="surrogatepass")
-    for form in (quote(octets, safe=""), quote(octets), quote_plus(octets)):
-        yield form
-        yield re.sub("%..", lambda escape: escape[0].lower(), form)
-    if len(octets) < MIN_ENCODED:
-        return
     # In `Basic` the secret follows a name, so it may begin at any of three places in a group;
     # the characters that also carry bits of its neighbours are left out.
     for before in range(3):
         first = -(-before * 8 // 6)
         last = (before + len(octets)) * 8 // 6
-        for encode in (b64encode, urlsafe_b64encode):
-            yield encode(bytes(before) + octets).decode()[first:last]
+        plain = b64encode(bytes(before) + octets).decode()[first:last]
+        yield plain
+        for_url = urlsafe_b64encode(bytes(before) + octets).decode()[first:last]
+        if for_url != plain:
+            yield for_url
+
+
+_SHORT_ESCAPES = {"\n": "n", "\r": "r", "\t": "t", "\b": "b", "\f": "f"}
+
+_NAMES = {'"': "quot", "&": "amp", "<": "lt", ">": "gt", "'": "apos"}
+"""What HTML calls the characters that have to be written otherwise."""
+
+LONGEST_SPELLING = 32
+"""Characters that one may become: four octets with `%25` before each."""
+
+
+def _is_respelled(char: str) -> bool:
+    return not (char.isascii() and char.isalnum())
+
+
+def _spelled(part: str) -> str:
+    """A pattern for one character, or several backslashes, in whatever an encoder makes of it.
+
+    Bounds instead of stars: the text may be made to have the search take long.
+    """
+    if not _is_respelled(part):
+        return re.escape(part)
+    if part[0] == "\\":
+        count = len(part)
+        one = r"%(?:25)?5c|\\{1,4}(?:x|u00)5c|&(?:amp;)?#(?:92|x5c);"
+        return rf"(?:\\{{{count},{4 * count}}}|(?i:{one}){{{count}}})"
+    code, octets = ord(part), part.encode(errors="surrogatepass")
+    escapes = [f"U{code:08x}"]
+    escapes += [f"u{code:04x}"] if code < 0x10000 else []
+    escapes += [f"x{code:02x}"] if code < 0x100 else []
+    escapes += [_SHORT_ESCAPES[part]] if part in _SHORT_ESCAPES else []
+    entities = [rf"#0{{0,4}}{code};?", rf"#x0{{0,4}}{code:x};?"]
+    entities += [f"{_NAMES[part]};"] if part in _NAMES else []
+    forms = [
+        # As it is; with backslashes before it in JSON, in JSON inside of that, and by PHP.
+        rf"\\{{0,3}}{re.escape(part)}",
+        *([re.escape(octets.decode("latin-1"))] if code >= 0x80 else []),
+        *([r"\+"] if part == " " else []),
+        # JSON, JavaScript and Python; the last also of octets.
+        rf"\\{{1,4}}(?:{'|'.join(escapes)})",
+        *(["".join(rf"\\{{1,4}}u{half:04x}" for half in _halves(code))] if code > 0xFFFF else []),
+        *(["".join(rf"\\{{1,4}}x{octet:02x}" for octet in octets)] if code >= 0x80 else []),
+        # URLs and forms, HTML: once or twice.
+        "".join(f"%(?:25)?{octet:02x}" for octet in octets),
+        rf"\\{{0,3}}&(?:amp;)?(?:{'|'.join(entities)})",
+    ]
+    return f"(?i:{'|'.join(forms)})"
+
+
+def _halves(code: int) -> tuple[int, int]:
+    """The surrogate pair of a character beyond the first plane."""
+    return 0xD800 + (code - 0x10000 >> 10), 0xDC00 + (code - 0x10000 & 0x3FF)
 
 
 _HEADERS = (

@@ -10,7 +10,7 @@ import base64
 import json
 import sys
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -94,6 +94,8 @@ def forms(secret: str) -> Iterator[str]:
     yield urllib.parse.quote(secret, safe="")
     yield urllib.parse.quote(secret)
     yield json.dumps(secret)[1:-1]
+    yield in_html(secret)
+    yield secret.swapcase()
     for prefix in "", "user:", "x:y", "z":
         encoded = base64.b64encode((prefix + secret).encode()).decode()
         # Without what depends on the neighbours.
@@ -109,15 +111,31 @@ def assert_hidden(secret: str, *texts: str) -> None:
             assert secret[start : start + 8] not in text, text
 
 
+def in_html(text: str) -> str:
+    """The text as cautious templates put it in a page."""
+    return "".join(c if c.isalnum() or c.isspace() else f"&#{ord(c)};" for c in text)
+
+
 def echo(received: Received) -> bytes:
     """All that a request said, as careless servers repeat it."""
     lines = [f"{name}: {value}" for name, value in received.headers]
     plain = "\n".join([f"{received.method} {received.target}", *lines])
-    return f"{plain}\n{json.dumps(received.headers)}\n{received.headers!r}".encode()
+    others = [json.dumps(received.headers), repr(received.headers), in_html(plain)]
+    return "\n".join([plain, *others, plain.swapcase()]).encode()
 
 
-def echoing(status: int, kind: str, *, pad: int = 0, headers: tuple[str, ...] = ()) -> Behaviour:
-    """Answer with an echo; `pad` moves it to where a quotation of the text may be cut."""
+def echoing(
+    status: int,
+    kind: str,
+    *,
+    pad: int = 0,
+    headers: tuple[str, ...] = (),
+    spelled: Callable[[str], str] = str,
+) -> Behaviour:
+    """Answer with an echo; `pad` moves it to where a quotation of the text may be cut.
+
+    The echo begins with the secret, `spelled` in some way.
+    """
 
     async def behave(visit: Visit) -> None:
         if status in (401, 404) and visit.received.rpc == TOOL_CALL:
@@ -127,7 +145,7 @@ def echoing(status: int, kind: str, *, pad: int = 0, headers: tuple[str, ...] = 
             if name.lower() in ("x-api-key", "x-whatever", "cookie", "mcp-session-id"):
                 value += text
         filled = [header.replace("VALUE", value) for header in headers]
-        body = b"x" * pad + value.encode() + b"\n" + echo(visit.received)
+        body = b"x" * pad + spelled(value).encode() + b"\n" + echo(visit.received)
         await visit.send(http(status, body, kind=kind, headers=filled))
 
     return behave
@@ -137,6 +155,8 @@ ECHOES: dict[str, Behaviour] = {
     **{f"status {status}": echoing(status, "text/plain") for status in (400, 401, 403, 404, 500)},
     **{f"cut at {pad}": echoing(500, "text/plain", pad=pad) for pad in range(140, 200, 5)},
     "html": echoing(200, "text/html"),
+    "escaped for html": echoing(500, "text/html", spelled=in_html),
+    "other case": echoing(500, "text/plain", spelled=str.swapcase),
     "json": echoing(200, JSON),
     "stream": echoing(200, EVENTS),
     "no type": echoing(200, "VALUE"),

@@ -115,3 +115,19 @@ def test_a_secret_is_hidden_before_the_text_is_cut() -> None:
     protect("quoted-s3cret-value")
     around = "x" * (errors.MAX_QUOTE - 10)
     assert "quoted-s" not in errors.quote(f"{around} quoted-s3cret-value")
+
+
+@pytest.mark.parametrize("between", ["\x00", "\u200b", "\u202e", "\ud800"])
+def test_what_is_left_out_of_a_quotation_does_not_join_the_halves_of_a_secret(
+    between: str,
+) -> None:
+    protect("halves-of-a-s3cret")
+    assert errors.quote(f"a halves-of{between}-a-s3cret") == "a ***"
+
+
+@pytest.mark.parametrize("cut", range(1, 24))
+def test_where_reading_ends_no_part_of_a_secret_is_quoted(cut: int) -> None:
+    """White space is left out, so what is quoted may come from the end of what was read."""
+    protect("cut-0ff-in-the-middle")
+    text = " " * (errors.MAX_READ - cut) + "cut-0ff-in-the-middle" + " " * 10_000
+    assert set(errors.quote(text)) <= {"*"}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 import re
-from urllib.parse import quote
+import time
+from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import assume, given
@@ -33,6 +35,25 @@ def redactor() -> Redactor:
         quote(SECRET),
         quote(SECRET, safe=""),
         quote(SECRET, safe="").lower(),
+        quote_plus(quote(SECRET, safe="")),
+        SECRET.upper(),
+        # A page in HTML, by Python, by hand and by ESAPI; such a page in JSON, and the reverse.
+        html.escape(SECRET),
+        html.escape(SECRET).replace("&#x27;", "&apos;").replace("&quot;", "&#34;"),
+        "".join(char if char.isalnum() else f"&#x{ord(char):x};" for char in SECRET),
+        html.escape(html.escape(SECRET)),
+        json.dumps(html.escape(SECRET)),
+        html.escape(json.dumps(SECRET)),
+        # JSON by PHP, .NET and Go; in JSON once more; JavaScript.
+        json.dumps(SECRET).replace("/", "\\/"),
+        "".join(f"\\u{ord(char):04X}" if char in "+&'\"ü" else char for char in SECRET).replace(
+            "\\ü", "\\\\ü"
+        ),
+        json.dumps(SECRET).replace("&", "\\u0026").replace("=", "\\u003d"),
+        json.dumps(json.dumps(SECRET)),
+        "".join(char if char.isalnum() else f"\\x{ord(char):02x}" for char in SECRET),
+        repr(SECRET.encode()),
+        SECRET.encode().decode("latin-1"),
         base64.b64encode(SECRET.encode()).decode(),
         base64.urlsafe_b64encode(SECRET.encode()).decode().rstrip("="),
         *(
@@ -62,6 +83,43 @@ def test_the_longer_of_two_secrets_is_hidden_whole() -> None:
     redactor.protect("token")
     redactor.protect("token-with-tail")
     assert redactor.redact("a token-with-tail, a token") == "a ***, a ***"
+
+
+def test_a_secret_is_hidden_in_letters_of_the_other_case_unless_it_may_be_a_word() -> None:
+    redactor = Redactor()
+    redactor.protect("Demo")
+    redactor.protect("Tk-9f3e-Qz")
+    assert redactor.redact("a Demo, a demo, a tK-9F3E-qZ") == "a ***, a demo, a ***"
+
+
+def test_no_cookie_pushes_a_token_out() -> None:
+    """A server that sets cookies without end could otherwise have a token shown."""
+    redactor = Redactor()
+    redactor.protect_replaceable("access/token-1")
+    for number in range(1000):
+        redactor.protect_passing(f"cookie-{number}")
+    assert redactor.redact("got access/token-1, access\\/token-1") == "got ***, ***"
+
+
+def test_tokens_are_forgotten_long_after_they_were_replaced() -> None:
+    redactor = Redactor()
+    for number in range(100):
+        redactor.protect_replaceable(f"token/{number:03}")
+    shown = redactor.redact(" ".join(f"token/{number:03}" for number in range(100))).split()
+    assert shown == [f"token/{number:03}" for number in range(76)] + ["***"] * 24
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["\\" * 100_000, "&amp;#0" * 15_000, "%25" * 30_000, "&#38;" * 20_000, SECRET[:-1] * 5_000],
+)
+def test_no_text_makes_it_hard_to_find_a_secret(text: str) -> None:
+    redactor = Redactor()
+    for secret in (SECRET, "\\" * 20 + "a", "\"'" * 30, "&;" * 20, "+/=" * 30):
+        redactor.protect(secret)
+    begun = time.monotonic()
+    redactor.redact_known(text)
+    assert time.monotonic() - begun < 10  # a bound of liveness: it takes milliseconds
 
 
 @pytest.mark.parametrize("secret", ["", " ", "a", "abc", " abc\n"])

@@ -34,7 +34,7 @@ from mcp_stdio.oauth.notice import Notice
 from mcp_stdio.oauth.private import Unwritable
 from mcp_stdio.oauth.record import Record
 from mcp_stdio.oauth.store import Entry
-from mcp_stdio.redaction import redact_known
+from mcp_stdio.redaction import MAX_PASSING, protect_passing, redact_known
 from tests.http.fakes import Answer
 from tests.oauth.fakes import DEVICE, PAGE, SECRET, Rig, ask, now, refusal
 from tests.oauth.pump import MCP, found
@@ -987,6 +987,18 @@ async def test_secrets_are_known_before_they_are_used(
     for each in tokens, kept:
         for secret in each.access_token, each.refresh_token, each.id_token, SECRET:
             assert secret is None or secret not in redact_known(f"it is {secret} indeed")
+
+
+async def test_a_token_stays_secret_however_many_cookies_a_server_sets(
+    rig: Rig, autojump_clock: MockClock
+) -> None:  # P7
+    tokens = await rig.signed_in()
+    rig.bearer()
+    for number in range(MAX_PASSING + 1):
+        protect_passing(f"the cookie number {number}")
+    assert tokens.refresh_token is not None
+    for secret in tokens.access_token, tokens.refresh_token:
+        assert secret not in redact_known(f"it is {secret} indeed")
 
 
 async def test_the_secret_of_a_new_client_is_known_at_once(

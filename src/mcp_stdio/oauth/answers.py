@@ -125,13 +125,13 @@ def declined(members: Mapping[str, Any], purpose: str, *, status: int | None = N
 def refused(fetched: Fetched, url: str, purpose: str) -> Refused:
     """The failure of an answer that is no OAuth answer."""
     host = urlsplit(url).netloc
-    begun = fetched.body[:4096].decode(errors="replace")
+    begun = fetched.body.decode(errors="replace")
     what = f"HTTP {fetched.status}" if not 200 <= fetched.status < 300 else "no usable answer"
     said = f": {quote(begun)}" if begun.strip() else ""
     return Refused(
         f"could not {purpose}: {what} from `{host}`{said}",
         status=fetched.status,
-        text=begun,
+        text=begun[:4096],
         hint="try again later; if it stays so, tell who runs the authorization server",
     )
 

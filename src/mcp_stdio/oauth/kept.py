@@ -20,7 +20,7 @@ from mcp_stdio.errors import StoreFailure
 from mcp_stdio.oauth.private import Unwritable
 from mcp_stdio.oauth.record import Record
 from mcp_stdio.oauth.store import Entry
-from mcp_stdio.redaction import protect_passing
+from mcp_stdio.redaction import protect_replaceable
 
 log = logging.getLogger(__name__)
 
@@ -113,4 +113,4 @@ class Kept:
 
 def _protect(record: Record) -> None:
     for secret in record.secrets():
-        protect_passing(secret)  # each renewal brings others
+        protect_replaceable(secret)  # each renewal brings others
