@@ -17,7 +17,7 @@ from mcp_stdio.oauth.browser import commands, open_page, printed
 from tests.process import LIMIT, SOURCE
 
 URL = "https://as.example/authorize?scope=a%20b&state=%s&x=$(id);`id`"
-SHOWN = "https://as.example/authorize?scope=a%20b&state=%s&x=$(id);%60id%60"
+SHOWN = "https://as.example/authorize?scope=a%20b&state=%s&x=%24%28id%29%3B%60id%60"
 DISPLAY = {"DISPLAY": ":0"}
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="the commands are small scripts")
@@ -95,6 +95,12 @@ async def test_nothing_but_http_is_opened(url: str, nursery: trio.Nursery, tmp_p
         ("https://user:password@as.example/", "https://as.example/"),
         ('https://as.example/?a="|<>^\\', "https://as.example/?a=%22%7C%3C%3E%5E%5C"),
         ("http://127.0.0.1:9/", "http://127.0.0.1:9/"),
+        ("https://as.example/a%20b?c=%24&d=e+f,g", "https://as.example/a%20b?c=%24&d=e+f,g"),
+        # What a shell or PowerShell would run, were it to read the URL.
+        ("https://as.example/$(calc)", "https://as.example/%24%28calc%29"),
+        ("https://as.example/a;calc;'b'`c`", "https://as.example/a%3Bcalc%3B%27b%27%60c%60"),
+        ("https://as.example/?a=$x&b=(c)*!{}", "https://as.example/?a=%24x&b=%28c%29%2A%21%7B%7D"),
+        ("https://[::1]/?[a]", "https://[::1]/?%5Ba%5D"),
     ],
 )
 def test_the_url_is_written_anew(url: str, expected: str) -> None:

@@ -1,7 +1,8 @@
 """Opening a page in the user's browser, as a process of its own that has nothing of ours.
 
-Owns which command does it on which platform, `BROWSER` first. No shell reads the URL, and nothing
-but http and https is ever handed on, written anew from its parts (A-24). The command gets no
+Owns which command does it on which platform, `BROWSER` first. No shell of ours reads the URL, and
+nothing but http and https is ever handed on, written anew from its parts (A-24), without anything
+that a shell of theirs would run. The command gets no
 standard input, output or error, for ours belong to MCP and a client waits for their end; it gets
 a session of its own, so that a signal meant for us does not close the window. It is not waited for:
 a browser that was started for the sign-in stays when we go.
@@ -17,6 +18,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import quote
 
 import trio
 
@@ -32,6 +34,11 @@ LOOK = 0.05
 """Seconds between two looks whether a command has ended."""
 
 _PLACE = re.compile("%[sc%]")
+
+_FOR_ANY_SHELL = "/?&=%:@+,-._~"
+"""What of a URL's characters is left as it is besides letters and digits. `wslview` puts the URL
+between double quotes in a command of PowerShell, which runs what is in `$(…)`, and an old
+`xdg-open` had a shell read it once more; the ampersand is safe there, and needed."""
 
 
 async def open_page(
@@ -56,7 +63,8 @@ async def open_page(
 def printed(url: str) -> str:
     """The URL parsed and written anew. Raises AuthorizationFailed unless it is http or https."""
     try:
-        return str(Url.parse(url))
+        page = Url.parse(url)
+        return str(page._replace(target=quote(page.target, safe=_FOR_ANY_SHELL)))
     except ValueError as exc:
         raise AuthorizationFailed(
             f"the page to sign in at has an address that is not opened: {exc}",
