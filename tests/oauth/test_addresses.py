@@ -52,6 +52,12 @@ LINK_LOCAL, NONE = Kind.LINK_LOCAL, Kind.NONE
         ("64:ff9b::a00:1", PRIVATE),
         ("64:ff9b::7f00:1", LOOPBACK),
         ("64:ff9b::808:808", PUBLIC),
+        ("64:ff9b:1::808:808", PRIVATE),
+        ("::7f00:1", LOOPBACK),
+        ("::a9fe:a9fe", LINK_LOCAL),
+        ("::ffff:0:7f00:1", LOOPBACK),
+        ("::ffff:0:a00:1", PRIVATE),
+        ("2001:0:7f00:1::", PRIVATE),
         ("2002:7f00:1::", LOOPBACK),
         ("2002:a9fe:a9fe::", LINK_LOCAL),
     ],
@@ -109,6 +115,7 @@ def test_every_address_is_judged_and_no_private_one_is_public(address: str) -> N
 def test_wrapped_in_ipv6_an_address_stays_what_it_is(address: object) -> None:
     assert kind(f"::ffff:{address}") is kind(str(address))
     assert kind(f"64:ff9b::{address}") is kind(str(address))
+    assert kind(f"::ffff:0:{address}") is kind(str(address))
 
 
 @pytest.mark.parametrize("text", ["", "localhost", "1.2.3", "2130706433", "0x7f.1", "::1::"])

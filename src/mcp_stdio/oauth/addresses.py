@@ -3,7 +3,8 @@
 A server may name any host in its metadata, and a name may resolve to anything: to a router, to a
 service on this machine that trusts whoever can reach it. So only the public internet is reached,
 and besides it the kind of network that the MCP server itself is in. An IPv4 address inside an IPv6
-one (mapped, NAT64, 6to4) is judged as what it leads to. No I/O; who resolves is not known here.
+one (mapped, translated, NAT64, 6to4) is judged as what it leads to. No I/O; who resolves is not
+known here.
 """
 
 from __future__ import annotations
@@ -13,7 +14,14 @@ from enum import Enum
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from socket import inet_aton
 
-_NAT64 = IPv6Network("64:ff9b::/96")
+_IPV4_AT_THE_END = (
+    IPv6Network("64:ff9b::/96"),  # NAT64 (RFC 6052)
+    IPv6Network("::ffff:0:0:0/96"),  # SIIT (RFC 2765)
+    IPv6Network("::/96"),  # "IPv4-compatible" (RFC 4291 section 2.5.5.1)
+)
+
+_LOCAL_NAT64 = IPv6Network("64:ff9b:1::/48")
+"""A network's own (RFC 8215); not every Python knows it for one."""
 
 
 class Kind(Enum):
@@ -48,7 +56,9 @@ def kind(address: str) -> Kind:
         return Kind.LOOPBACK
     if ip.is_link_local:
         return Kind.LINK_LOCAL
-    if not ip.is_global or (isinstance(ip, IPv6Address) and ip.is_site_local):
+    if not ip.is_global or (
+        isinstance(ip, IPv6Address) and (ip.is_site_local or ip in _LOCAL_NAT64)
+    ):
         return Kind.PRIVATE
     return Kind.PUBLIC
 
@@ -83,6 +93,8 @@ def acceptable(server: Iterable[str]) -> frozenset[Kind]:
 def _led_to(ip: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
     if isinstance(ip, IPv4Address):
         return ip
-    if ip in _NAT64:
+    if ip.is_loopback or ip.is_unspecified:
+        return ip
+    if any(ip in network for network in _IPV4_AT_THE_END):
         return IPv4Address(int(ip) & 0xFFFFFFFF)
     return ip.ipv4_mapped or ip.sixtofour or ip
