@@ -14,7 +14,7 @@ import trio.testing
 from mcp_stdio.config import Tls
 from mcp_stdio.errors import TlsFailure, Unreachable
 from mcp_stdio.http import Request
-from mcp_stdio.http.dial import NoAcceptableAddress
+from mcp_stdio.http.dial import NoAcceptableAddress, NotHere
 from mcp_stdio.http.direct import Direct
 from mcp_stdio.http.tls import context
 from mcp_stdio.http.url import Url
@@ -111,6 +111,39 @@ async def test_a_refusal_tells_more_than_an_unreachable_network(lane: Direct) ->
 
     resolving(resolve)
     assert "refused" in str(await failing(lane, "http://mcp.example:1/"))
+
+
+# What is sent unencrypted to this machine stays on it (RFC 6761 6.3)
+
+
+@pytest.mark.parametrize("host", ["localhost", "x.localhost"])
+async def test_a_localhost_elsewhere_is_not_connected_to(
+    lane: Direct, nursery: trio.Nursery, host: str
+) -> None:
+    """Whoever answers in place of the name server gets no token that is sent without TLS."""
+    server = await nursery.start(serve, answering(OK))
+    stream = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
+    found = [(*stream, ("255.255.255.255", 1))]
+
+    async def resolve() -> Addresses:
+        return found
+
+    resolving(resolve)
+    failure = await failing(lane, f"http://{host}:1/")
+    assert isinstance(failure, NotHere)
+    assert "not on this machine" in str(failure)
+    found.append((*stream, ("127.0.0.1", server.port)))
+    server.host = host
+    assert (await fetch(lane, get(server))).body == b"ok"
+    assert server.connections == 1
+
+
+async def test_with_tls_a_certificate_proves_who_is_there(lane: Direct) -> None:
+    async def resolve() -> Addresses:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("255.255.255.255", 1))]
+
+    resolving(resolve)
+    assert not isinstance(await failing(lane, "https://x.localhost:1/"), NotHere)
 
 
 # Where addresses are judged, they are tried here and not in trio

@@ -19,6 +19,7 @@ from mcp_stdio.errors import ConnectionLost, ProxyFailure, TlsFailure, Unreachab
 from mcp_stdio.http import Head, Request
 from mcp_stdio.http.body import read_body
 from mcp_stdio.http.client import Client, open_client
+from mcp_stdio.http.dial import NotHere
 from mcp_stdio.http.journey import Journey
 from mcp_stdio.http.proxied import Proxied
 from mcp_stdio.http.tls import context
@@ -240,6 +241,57 @@ async def test_only_an_http_proxy_reads_requests() -> None:
         assert not journey.is_forwarded
         await journey.trace(event, {"host": "proxy", "port": 1080})
         assert (journey.proxy, journey.is_forwarded) == ("proxy:1080", is_forwarded)
+
+
+# What is sent unencrypted to this machine stays on it
+
+
+@pytest.mark.parametrize("kind", ["connection", "socks"])
+@pytest.mark.parametrize("host", ["localhost", "x.localhost", "127.0.0.1", "[::1]"])
+async def test_no_proxy_elsewhere_is_told_what_is_meant_for_this_machine(
+    kind: str, host: str
+) -> None:
+    started = f"{kind}.connect_tcp.started"
+    for proxy in "proxy.example", "10.0.0.1":
+        journey = Journey(Url.parse(f"http://{host}:8080/"), 1, {})
+        with pytest.raises(ProxyFailure, match="is on this machine, and the proxy") as failure:
+            await journey.trace(started, {"host": proxy, "port": 3128})
+        assert "NO_PROXY" in (failure.value.hint or "")
+    for near in "localhost", "127.0.0.1", "::1":
+        journey = Journey(Url.parse(f"http://{host}:8080/"), 1, {})
+        await journey.trace(started, {"host": near, "port": 3128})
+        assert journey.proxy is not None
+    for elsewhere in f"https://{host}:8080/", "http://mcp.example/":
+        journey = Journey(Url.parse(elsewhere), 1, {})
+        await journey.trace(started, {"host": "proxy.example", "port": 3128})
+
+
+async def test_such_a_proxy_is_not_even_connected_to(setenv: Setenv) -> None:
+    setenv(HTTP_PROXY="http://nowhere.invalid:3128")
+    url = Url.parse("http://localhost:1/")
+    async with opened(url) as client:
+        with pytest.raises(ProxyFailure, match=r"`nowhere\.invalid:3128` is not"):
+            await ask(client, url)
+
+
+async def test_past_the_proxy_a_localhost_elsewhere_is_told_nothing() -> None:
+    class Connected:
+        def get_extra_info(self, name: str) -> object:
+            return ("192.0.2.1", 80) if name == "server_addr" else trio.socket.socket()
+
+    for url, is_refused in (
+        ("http://x.localhost/", True),
+        ("https://x.localhost/", False),
+        ("http://mcp.example/", False),
+    ):
+        journey = Journey(Url.parse(url), 1, {})
+        try:
+            await journey.trace("connection.connect_tcp.complete", {"return_value": Connected()})
+        except NotHere:
+            assert is_refused
+        else:
+            assert not is_refused
+        journey.hang_up()
 
 
 async def test_whether_a_request_was_sent(setenv: Setenv, nursery: trio.Nursery) -> None:

@@ -50,6 +50,11 @@ def test_parts(text: str, origin: Origin, authority: str | None, target: str) ->
         ("http://%68/", "valid name"),
         ("http://" + "\u00fc" * 70 + "/", "valid name"),
         ("http://\u2100/", "valid name"),
+        ("http://[fe80::1%25eth0]/", "valid name"),
+        # Two hosts, by the edition of IDNA.
+        ("https://stra\u00dfe.example/", "xn--"),
+        ("https://STRA\u1e9eE.example/", "xn--"),
+        ("https://\u03c3\u03bf\u03c6\u03cc\u03c2.example/", "xn--"),
     ],
 )
 def test_refused_with_a_reason(text: str, reason: str) -> None:
@@ -69,6 +74,12 @@ def test_refused_with_a_reason(text: str, reason: str) -> None:
         ("127.0.0.1.example.com", False),
         ("localhost.example.com", False),
         ("notlocalhost", False),
+        ("localhost.", False),
+        # No addresses, so that a name server is asked for them.
+        ("127.0.0.256", False),
+        ("127.0.0.1.", False),
+        ("127.0.0.1.1", False),
+        ("127", False),
     ],
 )
 def test_loopback(host: str, is_loopback: bool) -> None:

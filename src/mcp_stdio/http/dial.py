@@ -3,7 +3,8 @@
 All three share one time limit. Nothing of a request has left while this module is at work, so
 every failure is an `Unreachable`. Where addresses are judged, each is judged once, after the
 resolution, and the connection is made to that very address: a name that resolves differently a
-moment later changes nothing. Knows no HTTP and keeps nothing.
+moment later changes nothing. What is sent unencrypted to `localhost` stays on this machine. Knows
+no HTTP and keeps nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from mcp_stdio.errors import TlsFailure, Unreachable
 from mcp_stdio.http import Accepts
 from mcp_stdio.http.tls import handshake_failure
 from mcp_stdio.http.transport import Transport, explain
-from mcp_stdio.http.url import Url
+from mcp_stdio.http.url import Url, is_loopback_address
 
 if TYPE_CHECKING:
     from mcp_stdio.http.observer import Observer
@@ -45,6 +46,17 @@ class NoAcceptableAddress(Unreachable):
         self.address = address
 
 
+class NotHere(Unreachable):
+    """A name that means this machine leads to another one (RFC 6761 section 6.3)."""
+
+    def __init__(self, url: Url, address: str) -> None:
+        super().__init__(
+            f"`{url.host}` is at the address `{address}`, which is not on this machine",
+            hint=f"the name server or the hosts file says so; use `https://`, or another name than "
+            f"`{url.host}`",
+        )
+
+
 async def dial(
     url: Url,
     tls: Callable[[], ssl.SSLContext],
@@ -58,7 +70,7 @@ async def dial(
 
     Gives the TCP connection and what to read from and write to: itself, or for `https` TLS over it,
     with the context that `tls` gives then. Raises Unreachable, TlsFailure; NoAcceptableAddress if
-    `accepts` takes none.
+    `accepts` takes none, NotHere for a `localhost` elsewhere.
     """
     transport: Transport | None = None
     is_connected = False
@@ -94,7 +106,7 @@ async def dial(
 
 async def _connect(url: Url, accepts: Accepts | None) -> trio.SocketStream:
     try:
-        if accepts is None:
+        if accepts is None and not url.must_be_here:
             # Given text, the resolver loads the tables of IDNA, which `Url` has applied already.
             return await trio.open_tcp_stream(url.host.encode("ascii"), url.port)
         return await _first(await _accepted(url, accepts))
@@ -119,10 +131,16 @@ async def _connect(url: Url, accepts: Accepts | None) -> trio.SocketStream:
         ) from exc
 
 
-async def _accepted(url: Url, accepts: Accepts) -> list[_Target]:
+async def _accepted(url: Url, accepts: Accepts | None) -> list[_Target]:
     """What the host resolves to, without what may not be connected to; never empty."""
-    found = await trio.socket.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
-    accepted: list[_Target] = [target for target in found if accepts(str(target[4][0]))]
+    host = url.host.encode("ascii")
+    found: list[_Target] = await trio.socket.getaddrinfo(host, url.port, type=socket.SOCK_STREAM)
+    if url.must_be_here:
+        here = [target for target in found if is_loopback_address(str(target[4][0]))]
+        if not here:
+            raise NotHere(url, str(found[0][4][0]))
+        found = here
+    accepted = [target for target in found if accepts is None or accepts(str(target[4][0]))]
     if not accepted:
         raise NoAcceptableAddress(url, str(found[0][4][0]))
     return accepted

@@ -29,10 +29,10 @@ from mcp_stdio.errors import (
     quote,
 )
 from mcp_stdio.http import Accepts
-from mcp_stdio.http.dial import NoAcceptableAddress
+from mcp_stdio.http.dial import NoAcceptableAddress, NotHere
 from mcp_stdio.http.tls import client_certificate_refusal, handshake_failure
 from mcp_stdio.http.transport import explain, keep_alive
-from mcp_stdio.http.url import Origin, Url
+from mcp_stdio.http.url import Origin, Url, is_loopback_address
 
 if TYPE_CHECKING:
     from mcp_stdio.http.observer import Observer
@@ -193,11 +193,25 @@ class Journey:
     def _connects_to(self, host: str, port: int, *, is_socks: bool) -> None:
         if (host, port) != (self._url.host, self._url.port):
             name = f"[{host}]" if ":" in host else host
+            if self._url.is_loopback and self._url.scheme == "http":
+                self._keep_here(name, port)
             self._proxies[self._url.origin] = Proxy(f"{name}:{port}", is_socks)
+
+    def _keep_here(self, name: str, port: int) -> None:
+        """Refuse a proxy elsewhere: what is sent to this machine unencrypted is to stay on it."""
+        if not Url("http", name.strip("[]"), port, "/").is_loopback:
+            raise ProxyFailure(
+                f"{self._where} is on this machine, and the proxy `{name}:{port}` is not",
+                hint=f"name `{self._url.host}` in `NO_PROXY`",
+            )
 
     def _judge(self, address: str) -> None:
         # httpx resolves and connects in one; so far nobody has been told anything.
-        if self.proxy is None and self._accepts is not None and not self._accepts(address):
+        if self.proxy is not None:
+            return
+        if self._url.must_be_here and not is_loopback_address(address):
+            raise NotHere(self._url, address)
+        if self._accepts is not None and not self._accepts(address):
             raise NoAcceptableAddress(self._url, address)
 
     def failure(self, exc: Exception) -> RelayError:

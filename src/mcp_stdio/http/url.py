@@ -1,5 +1,6 @@
 """URLs as the relay needs them: parsed once, origin comparable, never printed with a secret."""
 
+import re
 from collections.abc import Iterator
 from functools import cached_property
 from typing import NamedTuple
@@ -21,6 +22,14 @@ _IN_NAMES = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._~-")
 
 _IN_IPV6 = frozenset("0123456789abcdef:.")
 """Characters of an IPv6 address in lower case; one of them is a colon."""
+
+
+_AMBIGUOUS = frozenset("\u00df\u03c2")
+"""Letters that the two editions of IDNA take to different hosts (RFC 5894 section 7.2): `ß` is a
+letter to browsers and `ss` to others."""
+
+_LOOPBACK = re.compile(r"127(?:\.(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}")
+"""What nobody asks a name server for."""
 
 
 class Origin(NamedTuple):
@@ -66,6 +75,11 @@ class Url(_Parts):
             raise ValueError("its port is not a number from 1 to 65535")
         host = parts.hostname
         if not host.isascii():
+            if not _AMBIGUOUS.isdisjoint(host):
+                raise ValueError(
+                    "its host means different ones to different programs; give the one that "
+                    "is meant as it begins with `xn--`"
+                )
             try:
                 host = host.encode("idna").decode("ascii")
             except UnicodeError:
@@ -96,8 +110,16 @@ class Url(_Parts):
         return (
             self.host in ("localhost", "::1")
             or self.host.endswith(".localhost")
-            or (self.host.startswith("127.") and self.host.replace(".", "").isdigit())
+            or _LOOPBACK.fullmatch(self.host) is not None
         )
+
+    @property
+    def must_be_here(self) -> bool:
+        """Whether this machine is meant by name, and only the name says so.
+
+        A name server, and whoever answers in its place, may say something else of `x.localhost`.
+        """
+        return self.scheme == "http" and self.host.endswith("localhost") and self.is_loopback
 
     @cached_property
     def public(self) -> str:
@@ -119,6 +141,11 @@ class Url(_Parts):
     def __str__(self) -> str:
         """The whole URL, query included; for a text that is shown take `public`."""
         return f"{self.scheme}://{self.authority}{self.target}"
+
+
+def is_loopback_address(text: str) -> bool:
+    """Whether an address, as the system spells it, is one of this machine's own."""
+    return text == "::1" or _LOOPBACK.fullmatch(text.removeprefix("::ffff:")) is not None
 
 
 def user_information(text: str) -> tuple[str, str] | None:
