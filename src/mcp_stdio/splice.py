@@ -139,17 +139,13 @@ def drop(text: str, *path: str) -> str:
     if span is None or text[span[0]] != "{":
         return text
     found = members(text, span[0])
-    for index, member in reversed(list(enumerate(found))):
-        if member.name != name:
-            continue
-        begin, end = member.begin, member.end
-        if index + 1 < len(found):
-            end = found[index + 1].begin  # from now on what follows begins where this one did
-        else:
-            begin = found[index - 1].end if index > 0 else begin
-            del found[index]
-        text = text[:begin] + text[end:]
-    return text
+    kept = [index for index, member in enumerate(found) if member.name != name]
+    if len(kept) == len(found):
+        return text
+    # Joined from what stays: to cut out one after the other takes hours where there are millions.
+    parts = [text[found[index].begin : found[index + 1].begin] for index in kept[:-1]]
+    parts += [text[found[index].begin : found[index].end] for index in kept[-1:]]
+    return "".join([text[: found[0].begin], *parts, text[found[-1].end :]])
 
 
 def edit(text: str, change: Callable[[str], str], *path: str) -> str:
