@@ -102,6 +102,12 @@ def test_padding_after_the_end_is_ignored(coding: str, padding: bytes) -> None:
     assert decoded(coding, body, padding, padding) == PLAIN
 
 
+def test_what_follows_padding_is_padding_however_it_arrives() -> None:
+    body = gzip.compress(b"one") + b"\0" + gzip.compress(b"two")
+    assert decoded("gzip", body) == b"one"
+    assert decoded("gzip", *(body[i : i + 1] for i in range(len(body)))) == b"one"
+
+
 @pytest.mark.parametrize("coding", CODINGS)
 def test_an_empty_body_is_complete(coding: str) -> None:
     assert decoded(coding) == b""

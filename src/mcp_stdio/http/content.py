@@ -39,6 +39,7 @@ class Decoder:
         self._input = b""
         self._inflate: zlib._Decompress | None = None
         self._has_ended = False
+        self._is_padded = False
 
     @property
     def is_complete(self) -> bool:
@@ -71,7 +72,12 @@ class Decoder:
 
     def _begin(self) -> zlib._Decompress | None:
         """Start on a stream; None when there is too little input, or none but padding."""
-        if self._has_ended and not (self._is_gzip and self._input.startswith(_GZIP_MAGIC)):
+        if self._has_ended and self._input:
+            # Padding lasts to the end of the body, whatever a part of it begins with.
+            self._is_padded = self._is_padded or not (
+                self._is_gzip and self._input.startswith(_GZIP_MAGIC)
+            )
+        if self._is_padded:
             self._input = b""
             return None
         if len(self._input) < (1 if self._is_gzip else 2):
