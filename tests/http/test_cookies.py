@@ -95,6 +95,16 @@ def test_odd_cookies_do_no_harm(line: str) -> None:
     after(line).header(URL)
 
 
+@pytest.mark.parametrize("age", ["Max-Age", "max-age ", "Max-Age=", "Max-Age=soon", "Max-Age=1.5"])
+def test_an_age_that_is_no_number_is_ignored(age: str) -> None:
+    assert after(f"a=1; {age}; Path=/", "b=2").header(URL) == "a=1; b=2"
+
+
+@pytest.mark.parametrize("date", ["", "=", "=soon", "=Thu, 01 Jam 2099 00:00:00 GMT", '="'])
+def test_an_expiry_that_is_no_date_is_ignored(date: str) -> None:
+    assert after(f"a=1; Expires{date}; Path=/", "b=2").header(URL) == "a=1; b=2"
+
+
 @pytest.mark.parametrize("octets", [b"\xff\x80", "caf\u00e9".encode(), "\u00e0".encode(), b"\xa0"])
 def test_a_cookie_goes_back_byte_for_byte(octets: bytes) -> None:
     cookies = Cookies()

@@ -6,6 +6,7 @@ One jar per origin, stricter than a browser: what an origin set goes back to tha
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from mcp_stdio.http import Headers
@@ -76,8 +77,25 @@ class _Response:
 def _transparent(line: str) -> str:
     # The jar strips white space, for which it takes parts of characters in UTF-8 when they are
     # read as Latin-1; it takes none of these surrogates for any. It cannot have them in a path.
-    pair, semicolon, attributes = line.partition(";")
-    return pair.encode("latin-1").decode("ascii", "surrogateescape") + semicolon + attributes
+    pair, *attributes = line.split(";")
+    sound = filter(_is_sound, attributes)
+    return ";".join([pair.encode("latin-1").decode("ascii", "surrogateescape"), *sound])
+
+
+def _is_sound(attribute: str) -> bool:
+    """False for what is to be ignored (RFC 6265 section 5.2), over which a `CookieJar` stumbles."""
+    from http.cookiejar import http2time  # type: ignore[attr-defined]
+
+    name, _, value = attribute.partition("=")
+    match name.strip().lower():
+        case "max-age":
+            return re.fullmatch("-?[0-9]+", value.strip()) is not None
+        case "expires":
+            try:
+                http2time(value.strip().removeprefix('"').removesuffix('"'))
+            except ValueError:
+                return False
+    return True
 
 
 def _octets(value: str) -> bytes:
