@@ -18,6 +18,9 @@ from mcp_stdio.http.url import Origin, Url, secrets_in, user_information
         ("http://user:secret@h/", Origin("http", "h", 80), "h", "/"),
         ("http://h/caf\u00e9|%20", Origin("http", "h", 80), "h", "/caf%C3%A9%7C%20"),
         ("http://b\u00fccher.example/", Origin("http", "xn--bcher-kva.example", 80), None, "/"),
+        ("http://h/a/./b/../../c/..", Origin("http", "h", 80), "h", "/"),
+        ("http://h/../a/.", Origin("http", "h", 80), "h", "/a/"),
+        ("http://h//..//a/..b/.c?/../", Origin("http", "h", 80), "h", "//a/..b/.c?/../"),
         ("http://my_host/", Origin("http", "my_host", 80), "my_host", "/"),
     ],
 )

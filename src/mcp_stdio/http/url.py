@@ -88,7 +88,7 @@ class Url(_Parts):
         characters = _IN_IPV6 if is_ipv6 else _IN_NAMES
         if not characters.issuperset(host) or ("[" in parts.netloc) != is_ipv6:
             raise ValueError("its host is not a valid name")
-        target = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
+        target = quote(_without_dots(parts.path or "/"), safe="/%:@!$&'()*+,;=~-._")
         if parts.query:
             target += "?" + quote(parts.query, safe="/%:@!$&'()*+,;=~-._?[]")
         return cls(scheme, host, port or DEFAULT_PORTS[scheme], target)
@@ -146,6 +146,22 @@ class Url(_Parts):
 def is_loopback_address(text: str) -> bool:
     """Whether an address, as the system spells it, is one of this machine's own."""
     return text == "::1" or _LOOPBACK.fullmatch(text.removeprefix("::ffff:")) is not None
+
+
+def _without_dots(path: str) -> str:
+    """The path with `.` and `..` followed (RFC 3986 section 5.2.4), as httpx would do by itself."""
+    if "/." not in path:
+        return path
+    segments = path.split("/")[1:]
+    kept: list[str] = []
+    for segment in segments:
+        if segment == "..":
+            del kept[-1:]
+        elif segment != ".":
+            kept.append(segment)
+    if segments[-1] in (".", ".."):
+        kept.append("")
+    return "/" + "/".join(kept)
 
 
 def user_information(text: str) -> tuple[str, str] | None:
