@@ -226,7 +226,7 @@ def _halves(code: int) -> tuple[int, int]:
 
 
 _HEADERS = (
-    r"(?:proxy-)?authorization|(?:set-)?cookie2?|mcp-session-id|mcp-param-[\w!#$%&*+.^|~-]+"
+    r"(?:proxy-)?authorization|(?:set-)?cookie2?|mcp-session-id|mcp-param-[\w!#$%&*+.^|~-]{1,999}+"
     r"|x-api-key|api-key|x-auth-token"
 )
 _MEMBERS = (
