@@ -21,18 +21,18 @@ from mcp_stdio.errors import (
     RelayError,
     SessionLost,
     Unreachable,
-    quote,
 )
 from mcp_stdio.http import Exchange, Head, Lane, Request
-from mcp_stdio.http.body import read_beginning, read_body
+from mcp_stdio.http.body import read_body
 from mcp_stdio.http.url import Url
 from mcp_stdio.jsonrpc import Message, NotAMessage
 from mcp_stdio.spec import EVENT_STREAM, JSON, LISTEN, SAFE_METHODS
 from mcp_stdio.upstream import Call, Sending
 from mcp_stdio.upstream.link import Link, LinkLost
 from mcp_stdio.upstream.patience import Patience
-from mcp_stdio.upstream.refusal import ERROR_BODY, ERROR_TIME, HttpRefusal, refusal
+from mcp_stdio.upstream.refusal import HttpRefusal, refusal
 from mcp_stdio.upstream.stream import EventStream
+from mcp_stdio.upstream.unusable import no_message, strange
 
 log = logging.getLogger(__name__)
 
@@ -41,13 +41,6 @@ LINGER = 1.0
 
 MAY_HAVE_RUN = frozenset({retry.Event.LOST, retry.Event.BROKEN, retry.Event.TRANSIENT})
 """What leaves it open whether the server has acted: the next attempt is another request (T-13)."""
-
-NO_ENDPOINT = "check that the URL is that of an MCP server; its path is often `/mcp`"
-A_PAGE = (
-    "a web page is there: check the path of the URL, which is often `/mcp`, and whether a sign-in "
-    "page stands in between"
-)
-"""What to do about an answer that is none."""
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 """JSON has none (RFC 8259 section 8.1), but some servers write it and a reader may ignore it."""
@@ -188,7 +181,7 @@ class _Inquiry:
         elif media_type == JSON:
             await self._read_json(exchange, head)
         else:
-            raise await self._strange(exchange, head)
+            raise await strange(exchange, head)
 
     async def _head(self, exchange: Exchange) -> Head:
         self._exchange = exchange
@@ -208,11 +201,8 @@ class _Inquiry:
         try:
             messages = jsonrpc.parse_many(body.removeprefix(BYTE_ORDER_MARK))
         except NotAMessage as exc:
-            if exc.code == jsonrpc.PARSE_ERROR and _may_be_cut_off(head, body):
-                raise self._outcome_unknown("the server's answer broke off") from None
-            if not body.strip():
-                raise BadAnswer("the server's answer is empty") from None
-            raise BadAnswer(f"the server's answer is no JSON-RPC message: {exc}") from None
+            failure = no_message(body, head, exc)
+            raise failure or self._outcome_unknown("the server's answer broke off") from None
         self._patience.hold()  # the client may take its time to read
         is_answered = False
         for message in messages:
@@ -235,19 +225,6 @@ class _Inquiry:
             if message.is_response and await self._answer(message, is_sole=len(messages) == 1):
                 return True
         return False
-
-    async def _strange(self, exchange: Exchange, head: Head) -> BadAnswer:
-        body = await read_beginning(exchange, ERROR_BODY, ERROR_TIME)
-        if not body.strip():
-            return BadAnswer(
-                f"the server's answer is empty (status {head.status})", hint=NO_ENDPOINT
-            )
-        kind = quote(head.media_type) or "no content type"
-        return BadAnswer(
-            f"the server answered {head.status} with {kind} instead of JSON or an event stream: "
-            f"{quote(body.decode(errors='replace'))}",
-            hint=A_PAGE if "html" in kind else NO_ENDPOINT,
-        )
 
     # An event stream
 
@@ -352,11 +329,6 @@ class _Inquiry:
             if withdrawn is not None and self._exchange is not None and self._has_head:
                 while await self._exchange.receive_some():
                     pass
-
-
-def _may_be_cut_off(head: Head, body: bytes) -> bool:
-    """Whether this, which is no JSON, may be the beginning of an answer."""
-    return head.is_body_ended_by_close and body.strip()[:1] in (b"", b"{", b"[")
 
 
 def _harmless(failure: RelayError) -> None:
