@@ -345,7 +345,7 @@ class Client:
         return opening
 
     async def emit(self, message: Message) -> None:
-        await trio.lowlevel.checkpoint()
+        await trio.sleep(self.slowness)
         self.emitted.append(message)
 
     async def _send(self, asked: Asked) -> None:

@@ -1059,6 +1059,23 @@ async def test_after_a_sleep_of_the_machine_the_stream_is_opened_at_once(
         assert server.got("GET")[-1].at == now
 
 
+async def test_a_stream_opened_anew_while_the_client_does_not_read_brings_nothing_twice(
+    autojump_clock: MockClock,
+) -> None:
+    told = b"".join(event(note(text), id=text) for text in "abc")
+    server = Server(GET=in_turn(events(told, FOREVER), events(event(note("d")), FOREVER)))
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        client.slowness = 10.0
+        await trio.sleep(15)  # the second of three is being written
+        client.upstream.refresh()
+        await trio.sleep(0.1)
+        assert len(server.got("GET")) == 1
+        await trio.sleep(100)
+        assert [message.params["data"] for message in client.emitted] == ["a", "b", "c", "d"]
+        assert server.got("GET")[1].header("Last-Event-ID") == "c"
+
+
 async def test_an_event_over_the_limit_does_not_come_again_and_again(
     autojump_clock: MockClock,
 ) -> None:

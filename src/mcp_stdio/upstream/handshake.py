@@ -8,6 +8,8 @@ and replaced by `session`, and never comes back.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import trio
 
@@ -202,17 +204,18 @@ class Handshake:
             if waiting.waits_elsewhere:
                 waiting.patience.heard()
         run: list[Message] = []
-        for message in messages:
-            if not message.is_response:
-                self.overheard(message, None)
-                run.append(message)
-                continue
+        with self._taking():
+            for message in messages:
+                if not message.is_response:
+                    self.overheard(message, None)
+                    run.append(message)
+                    continue
+                if run:
+                    await emit_all(run)
+                    run = []
+                await self._answer(message)
             if run:
                 await emit_all(run)
-                run = []
-            await self._answer(message)
-        if run:
-            await emit_all(run)
 
     async def _answer(self, message: Message) -> None:
         waiting = None if message.id is None else self._open.get(message.id)
@@ -301,8 +304,19 @@ class Handshake:
         return self._attempt
 
     def reopen(self) -> None:
-        """Have the shared stream connected anew."""
+        """Have the shared stream connected anew, once what was read from it has been taken."""
         self._attempt.cancel()
+
+    @contextmanager
+    def _taking(self) -> Iterator[None]:
+        # Cut off in the middle, what was written already would come again with what was not.
+        connection, self._attempt = self._attempt, trio.CancelScope()
+        try:
+            yield
+        finally:
+            put_off, self._attempt = self._attempt, connection
+            if put_off.cancel_called:
+                connection.cancel()
 
     def _unanswerable(self, patience: Patience) -> RelayError:
         """Why there will be no answer to the request that `patience` is about."""
