@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import ssl
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,13 @@ from tests.peers.process import Peer, running
 from tests.peers.sdk2 import environment
 
 PEERS = Path(node.__file__).parent
+
+# What this run was started with is none of the commands' business that it starts: after `nohup`, or
+# in the background of a shell, they would ignore these signals as well. A handler is not inherited.
+for _name in ("SIGINT", "SIGHUP"):
+    _number = getattr(signal, _name, None)
+    if _number is not None and signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, lambda *_: None)
 
 # Examples are not timed: a busy machine is no defect of the code.
 hypothesis.settings.register_profile("untimed", deadline=None)
