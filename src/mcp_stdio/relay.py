@@ -96,6 +96,7 @@ class Relay:
         self._to_client = ToClient(output)
         self._in_flight = InFlight()
         self._read_messages: deque[Relayed] = deque()  # their tasks have not begun yet
+        self._refusals: deque[Message] = deque()  # not written yet
         self._intake = trio.CancelScope()
         self._draining = trio.CancelScope()
         self._last_words = LAST_WORDS
@@ -200,7 +201,8 @@ class Relay:
         """Answer what never became a message of its own (S-7)."""
         log.warning("refused a line of input: %s", text)
         if id is not None or spec.has_errors_without_id(self._upstream.version):
-            self._nursery.start_soon(self._emit_surely, jsonrpc.error(id, code, text))
+            self._refusals.append(jsonrpc.error(id, code, text))
+            self._nursery.start_soon(self._say_refusals)
 
     # Relaying one message
 
@@ -242,10 +244,15 @@ class Relay:
             answer = jsonrpc.failure(id, cause)
             await ToRequest(self._output, relayed)(answer, is_ours=True)
 
-    async def _emit_surely(self, message: Message) -> None:
-        """Write an answer of our own, also while everything ends."""
+    async def _say_refusals(self) -> None:
+        """Write what was refused and the last words have not taken along, also in the end."""
         with trio.CancelScope(shield=True):  # the output's deadline bounds it
-            await self._to_client(message)
+            await self._output.lock.acquire()
+            try:
+                while self._refusals:
+                    await self._output.write_line(self._refusals.popleft().raw)
+            finally:
+                self._output.lock.release()
 
     def grace(self) -> float:
         """Seconds that background work has left once everything ends."""
@@ -318,7 +325,9 @@ class Relay:
         try:
             # Fewer by now, or more: the answer that another writer had could not be written.
             unfinished = self._in_flight.open_requests()
-            await self._output.write(b"".join(map(answer, unfinished)))
+            refused = b"".join(message.raw + b"\n" for message in self._refusals)
+            self._refusals.clear()
+            await self._output.write(refused, b"".join(map(answer, unfinished)))
             for relayed in unfinished:
                 relayed.is_answered = True
         finally:
