@@ -463,6 +463,23 @@ async def test_406(nursery: trio.Nursery) -> None:
     )
 
 
+@pytest.mark.parametrize("status", ["406 Not Acceptable", "415 Unsupported"])
+async def test_an_mcp_server_that_refuses_the_form_of_a_message(
+    nursery: trio.Nursery, status: str
+) -> None:
+    """Its words in JSON-RPC are about HTTP, and ours were right when they left."""
+    error = '{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"Not Acceptable: x"}}'
+    seen = await examined((await answered(nursery, http(status, error, JSON))).url("/mcp"))
+    assert seen.code == 6
+    assert "".join(seen.body.splitlines(keepends=True)[5:]) == (
+        f"FAILED  protocol    the server answered with status {status[:3]}: Not Acceptable: x\n"
+        "        hint        what MCP wants was sent; a proxy or gateway before the server may "
+        "have changed the `Accept` or `Content-Type` header\n"
+        f"{AFTER_PROTOCOL}"
+        "failed at `protocol`, exit code 6\n"
+    )
+
+
 async def test_a_page_instead_of_mcp(nursery: trio.Nursery) -> None:
     page = http("200 OK", "<h1>Welcome</h1>", "Content-Type: text/html", "Server: nginx")
     server = await answered(nursery, page)

@@ -36,7 +36,8 @@ class Arrival:
     """Tells the stages of `report` from `name` to `credential`.
 
     `source` is the setting that the credential comes from, if any. `has_session` says whether the
-    server keeps one, and `farewell` with which status it answered the wish to end it.
+    server keeps one, `status` is that of its first answer to whom it lets in, and `farewell` that
+    with which it answered the wish to end the session.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Arrival:
         self.listening = Listening()
         self._is_challenged = False
         self.has_session = False
+        self.status: int | None = None
         self.farewell: int | None = None
 
     def begin(self) -> None:
@@ -144,6 +146,7 @@ class Arrival:
                 is_accepted=head.status < 400,
                 is_challenged=self._is_challenged,
             )
+            self.status = head.status
             report.found(CREDENTIAL, found, is_timed=self._is_challenged)
             report.begin(PROTOCOL)
 

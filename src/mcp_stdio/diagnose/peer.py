@@ -15,7 +15,7 @@ from mcp_stdio import __version__, jsonrpc, spec
 from mcp_stdio.assembly import assemble_for_a_test
 from mcp_stdio.config import Config
 from mcp_stdio.diagnose.report import ServerError
-from mcp_stdio.errors import BadAnswer, TimedOut, quote
+from mcp_stdio.errors import BadAnswer, Refused, RelayError, TimedOut, quote
 from mcp_stdio.http import Lane
 from mcp_stdio.jsonrpc import Message
 from mcp_stdio.upstream import own_call
@@ -30,6 +30,14 @@ MAX_PAGES = 100
 
 LIST_TIME = 60.0
 """Seconds for all pages of a list, beyond those that a single answer may take."""
+
+
+OF_FORMS = (406, 415)
+CHANGED = (
+    "what MCP wants was sent; a proxy or gateway before the server may have changed the `Accept` "
+    "or `Content-Type` header"
+)
+"""Statuses about the form of a message, whatever JSON-RPC comes with them, and what to do."""
 
 
 class Listed(NamedTuple):
@@ -146,11 +154,15 @@ class Peer:
             self._nursery.start_soon(self._upstream.send, answer, own_call(self._overhear))
 
 
-def refused(method: str, error: Facts) -> ServerError:
-    """The failure that a JSON-RPC error is."""
+def refused(method: str, error: Facts, status: int | None = None) -> RelayError:
+    """The failure that a JSON-RPC error is, under this status of HTTP if that is known."""
+    said = quote(str(error.get("message", "")))
+    if status in OF_FORMS:
+        return Refused(
+            f"the server answered with status {status}: {said}", status=status, hint=CHANGED
+        )
     return ServerError(
-        f"`{method}` was answered with error {error.get('code')}: "
-        f"{quote(str(error.get('message', '')))}",
+        f"`{method}` was answered with error {error.get('code')}: {said}",
         hint="the server's own log may tell more",
     )
 

@@ -200,7 +200,7 @@ class _Walk:
                 "that open with `initialize`",
                 hint="leave out `--bridge never`, or use a client that speaks the same",
             )
-        failure = refused(spec.INITIALIZE, error)
+        failure = refused(spec.INITIALIZE, error, self._arrival.status)
         is_broken = error.get("code") == INTERNAL_ERROR  # which says nothing of the era
         if self._config.protocol_era != "modern" or is_broken or of_error(error) is Verdict.MODERN:
             return failure
