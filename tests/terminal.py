@@ -27,7 +27,8 @@ class Screen:
     Knows what the program uses. Any other control character has no business there, and fails.
     """
 
-    def __init__(self, written: str = "") -> None:
+    def __init__(self, written: str = "", columns: int = COLUMNS) -> None:
+        self._columns = columns
         self._rows = [""]
         self._begun = ""  # a sequence whose end has not come yet
         self.column = 0
@@ -65,7 +66,7 @@ class Screen:
                 self.column = 0
             case _:
                 assert character.isprintable(), repr(character)
-                if self.column == COLUMNS:
+                if self.column == self._columns:
                     self._rows.append("")
                     self.column = 0
                 row = self._rows[-1].ljust(self.column)
@@ -82,12 +83,12 @@ def screen(written: str) -> tuple[list[str], int]:
 class Typed:
     """A command at a terminal of its own, and the screen of that."""
 
-    def __init__(self, process: subprocess.Popen[bytes], terminal: int) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], terminal: int, columns: int) -> None:
         self.process = process
         self._terminal = terminal
         self._written = b""
         self._decoder = getincrementaldecoder("utf-8")("replace")
-        self.screen = Screen()
+        self.screen = Screen(columns=columns)
 
     @property
     def written(self) -> str:
@@ -126,7 +127,9 @@ class Typed:
 
 
 @contextmanager
-def typed(*arguments: str, env: Mapping[str, str] | None = None) -> Iterator[Typed]:
+def typed(
+    *arguments: str, env: Mapping[str, str] | None = None, columns: int = COLUMNS
+) -> Iterator[Typed]:
     """The command with all three streams at a terminal, which is also the one of its Ctrl-C."""
     if sys.platform == "win32":
         pytest.skip("needs a pseudo-terminal")
@@ -135,7 +138,7 @@ def typed(*arguments: str, env: Mapping[str, str] | None = None) -> Iterator[Typ
     import termios
 
     ours, theirs = os.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, columns, 0, 0))
     with subprocess.Popen(
         [sys.executable, "-m", "mcp_stdio", *arguments],
         stdin=theirs,
@@ -147,7 +150,7 @@ def typed(*arguments: str, env: Mapping[str, str] | None = None) -> Iterator[Typ
     ) as process:
         os.close(theirs)
         try:
-            yield Typed(process, ours)
+            yield Typed(process, ours, columns)
         finally:
             process.kill()
             os.close(ours)

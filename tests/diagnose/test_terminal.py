@@ -68,6 +68,27 @@ async def test_the_stage_under_way_is_shown_live(nursery: trio.Nursery) -> None:
     assert {"32", "1;31", "36"} <= set(seen.screen.colours)
 
 
+async def test_a_narrow_terminal(nursery: trio.Nursery) -> None:
+    server = await nursery.start(serve, slow)
+    with typed("test", str(server.url()), columns=40) as seen:
+        assert await ended(seen) == 5
+    rows = final(seen.rows, server.port)
+    assert rows[2:12] == [
+        "✓ settings",
+        "  no credential; time-outs 10 s to",
+        "  connect and 120 s for an answer",
+        "✓ name",
+        "  `127.0.0.1` is an address already",
+        "✓ proxy       none is set",
+        "✓ TCP",
+        "  connected to 127.0.0.1, port PORT",
+        "  (TIME)",
+        "✓ HTTP",
+    ]
+    assert all(len(row) < 40 for row in rows)
+    assert rows[-1] == "failed at `credential`, exit code 5"
+
+
 async def test_no_colour_for_who_wants_none(nursery: trio.Nursery) -> None:
     server = await nursery.start(serve, slow)
     with typed("test", str(server.url()), env={"NO_COLOR": "1"}) as seen:

@@ -61,6 +61,25 @@ def test_lines_in_a_file() -> None:
     assert file.getvalue() == PLAIN
 
 
+@pytest.mark.parametrize("columns", [1, 10, 20, 39, 40, 59, 60, 61, 80, 200])
+def test_every_text_is_laid_out_in_the_columns_there_are(columns: int) -> None:
+    terminal = Terminal()
+    lines = Lines(terminal, {"TERM": "xterm", "NO_COLOR": "1"}, width=lambda _: columns)
+    words = "the quick brown fox jumps over the lazy dog " * 4
+    lines.say(words)
+    lines.ended(Stage("credential", "failed", "", 1.234, words, words))
+    lines.ended(Stage("proxy", "ok", "none is set"))
+    lines.skipped(["listening", "farewell", "http", "credential"])
+    shown = terminal.getvalue().splitlines()
+    assert "".join(shown).count("fox") == 12
+    assert all(len(line) < max(columns, 15) or line.count(" ") < 4 for line in shown), shown
+    assert " ".join(" ".join(shown).split()).count("dog (1234 ms)") == 1
+    row = "✓ proxy       none is set"
+    assert row in shown or columns <= len(row)
+    beside = [line for line in shown if line.startswith("✗ credential  the quick")]
+    assert len(beside) == (columns >= 60)
+
+
 @pytest.mark.parametrize("environ", [{"TERM": "dumb"}, {"TERM": "dumb", "NO_COLOR": "1"}])
 def test_a_terminal_that_can_nothing_gets_the_same(environ: dict[str, str]) -> None:
     terminal = Terminal()

@@ -31,7 +31,13 @@ HEADING = 10
 """Columns of the name of a stage."""
 
 NARROW = 60
-"""Columns below which text is not laid out any more: it would be all margin."""
+"""Columns below which a text of several lines stands under its name: it would be all margin."""
+
+INDENT = 2
+"""Columns before it there."""
+
+LEAST = 10
+"""Columns that a text has, be the terminal as narrow as it may."""
 
 _TITLES = {"tcp": "TCP", "tls": "TLS", "http": "HTTP"}
 _WORDS = {OK: "ok", FAILED: "FAILED", STOPPED: "STOPPED", SKIPPED: "-"}
@@ -63,9 +69,11 @@ class Lines:
         stream: TextIO,
         environ: Mapping[str, str],
         clock: Callable[[], float] = time.monotonic,
+        width: Callable[[TextIO], int] | None = None,
     ) -> None:
         self._stream = stream
         self._clock = clock
+        self._width = width or _width
         self.is_live = is_live(stream, environ)
         self._line = LiveLine(stream, is_live=self.is_live)
         self._has_colour = has_colour(stream, environ)
@@ -87,10 +95,10 @@ class Lines:
         """See `View`."""
         self._name = None
         self._line.clear()
-        time = "" if stage.seconds is None else f"  ({_duration(stage.seconds)})"
+        time = "" if stage.seconds is None else f"({_duration(stage.seconds)})"
         found = stage.cause or stage.found or ("interrupted" if stage.status == STOPPED else "")
         mark, title = self._mark(stage.status), f"{_title(stage.name):<{HEADING}}"
-        self._row(mark, title, found, self._coloured(time, _DIM))
+        self._row(mark, title, found, time)
         if stage.hint:
             hint = self._coloured(f"{'hint':<{HEADING}}", _HINT_COLOUR)
             self._row(" " * len(self._marks[OK]), hint, stage.hint)
@@ -103,7 +111,7 @@ class Lines:
 
     def say(self, text: str) -> None:
         """Write a line that belongs to no stage."""
-        self._line.tell(_clean(text))
+        self._line.tell("\n".join(_wrapped(_clean(text), self._columns())))
 
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
@@ -133,18 +141,21 @@ class Lines:
         elapsed = f"  {passed:.0f} s" if passed >= SLOW else ""
         self._line.draw(f"{frame} {_title(self._name):<{HEADING}}{elapsed}".rstrip())
 
-    def _row(self, mark: str, title: str, text: str, after: str = "") -> None:
-        text = _clean(text)
-        room = self._columns() - self._margin - 1 if self.is_live else 0
-        if room > NARROW - self._margin:
-            lines = textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False)
-            text = f"\n{' ' * self._margin}".join(lines)
-        self._line.tell(f"{mark} {title}  {text}{after}")
+    def _row(self, mark: str, title: str, text: str, time: str = "") -> None:
+        text, columns = _clean(text), self._columns()
+        before, margin = f"{mark} {title}  ", self._margin
+        size = len(text) + (len(time) + 2 if time else 0)
+        if 0 < columns < NARROW and margin + size >= columns:
+            before, margin = f"{before.rstrip()}\n{' ' * INDENT}", INDENT
+        *lines, last = _wrapped(text, columns, margin) or [""]
+        if time:
+            fits = not columns or margin + len(last) + 2 + len(time) < columns
+            lines, last = (lines, f"{last}  ") if fits else ([*lines, last], "")
+            last += self._coloured(time, _DIM)
+        self._line.tell(before + f"\n{' ' * margin}".join([*lines, last]))
 
     def _columns(self) -> int:
-        with suppress(OSError, ValueError):
-            return os.get_terminal_size(self._stream.fileno()).columns
-        return 0
+        return self._width(self._stream) if self.is_live else 0
 
     def _mark(self, status: str) -> str:
         return self._coloured(self._marks[status], _COLOURS[status])
@@ -174,6 +185,20 @@ def summary(report: Report) -> str:
     where = "" if last is None else f" at `{_title(last.name)}`"
     word = "interrupted" if report.exit_code == INTERRUPTED else "failed"
     return f"{word}{where}, exit code {report.exit_code}"
+
+
+def _width(stream: TextIO) -> int:
+    with suppress(OSError, ValueError):
+        return os.get_terminal_size(stream.fileno()).columns
+    return 0
+
+
+def _wrapped(text: str, columns: int, margin: int = 0) -> list[str]:
+    """The lines of a text behind a margin; one where it is not known how many columns there are."""
+    if not columns:
+        return [text]
+    room = max(columns - margin - 1, LEAST)
+    return textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False)
 
 
 def _can_write(stream: TextIO, text: str) -> bool:
