@@ -13,6 +13,7 @@ what is the client's own fault has JSON-RPC's code for that.
     │   └── PortTaken           the port that a browser is to come back to
     ├── Unreachable       E-1   the network; no byte of the request left
     │   ├── TlsFailure          the certificate or the handshake
+    │   │   └── Distrusted          the certificate, which is not accepted
     │   └── ProxyFailure        the proxy in between
     ├── ConnectionLost    E-2   the network; the server may have acted
     ├── TimedOut          E-3   the server stayed silent, or the call took too long
@@ -134,6 +135,10 @@ class TlsFailure(Unreachable):
     ) -> None:
         super().__init__(cause, hint=hint, status=status)
         self.retryable = is_passing
+
+
+class Distrusted(TlsFailure):
+    """The server has shown a certificate that is not accepted (E-1)."""
 
 
 class ProxyFailure(Unreachable):

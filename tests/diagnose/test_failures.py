@@ -7,6 +7,7 @@ somebody does whose server is not reached.
 from __future__ import annotations
 
 import datetime
+import json
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 import trio
 import trustme
+from cryptography import x509
 
 from mcp_stdio.demo.server import Server
 from tests.diagnose.seen import (
@@ -183,14 +185,20 @@ async def serving(nursery: trio.Nursery, certificate: trustme.LeafCert) -> RawSe
     return server
 
 
-def refused_at_tls(words: str, hint: str) -> str:
+def refused_at_tls(words: str, hint: str, shown: str) -> str:
     return (
         f"{ARRIVED}"
         f"FAILED  TLS         the certificate of `127.0.0.1:PORT` is not accepted: {words}\n"
+        f"        found       the certificate is that of {shown}\n"
         f"        hint        {hint}; `--insecure` goes without any check, for tests only\n"
         f"{not_reached('HTTP', 'credential')}"
         "failed at `TLS`, exit code 4\n"
     )
+
+
+def trusted_name(authority: trustme.CA) -> str:
+    issuer = x509.load_pem_x509_certificate(authority.cert_pem.bytes()).subject
+    return " ".join(str(part.value) for part in issuer)
 
 
 async def test_a_private_authority(nursery: trio.Nursery, authority: trustme.CA) -> None:
@@ -199,6 +207,8 @@ async def test_a_private_authority(nursery: trio.Nursery, authority: trustme.CA)
     assert seen.body == refused_at_tls(
         "unable to get local issuer certificate",
         "if you trust its issuer, name the issuer's certificate with `--cacert FILE`",
+        f"`127.0.0.1`, for `127.0.0.1`, issued by {trusted_name(authority)}, valid from "
+        "2000-01-01 to 3000-01-01",
     )
 
 
@@ -216,6 +226,8 @@ async def test_a_certificate_that_has_expired(
     assert seen.body == refused_at_tls(
         "certificate has expired",
         "its owner has to renew it, or this machine's clock is wrong",
+        f"`127.0.0.1`, for `127.0.0.1`, issued by {trusted_name(authority)}, valid from "
+        "2020-01-01 to 2021-01-01",
     )
 
 
@@ -228,7 +240,38 @@ async def test_a_certificate_for_another_host(
     assert seen.body == refused_at_tls(
         "IP address mismatch, certificate is not valid for '127.0.0.1'.",
         "use the host name that the certificate was issued for",
+        f"`example.com`, for `example.com`, issued by {trusted_name(authority)}, valid from "
+        "2000-01-01 to 3000-01-01",
     )
+
+
+async def test_a_certificate_that_a_program_wants_to_know(
+    nursery: trio.Nursery, authority: trustme.CA
+) -> None:
+    hosts = [f"h{number}.example" for number in range(6)]
+    server = await serving(nursery, authority.issue_cert(*hosts))
+    found = json.loads((await examined(server.url(), "--json")).done.stdout)
+    assert {**found["tls"], "days_left": 0} == {
+        "subject": "h0.example",
+        "names": hosts,
+        "issuer": trusted_name(authority),
+        "valid_from": "2000-01-01",
+        "valid_to": "3000-01-01",
+        "days_left": 0,
+    }
+    (failed,) = [stage for stage in found["stages"] if stage["status"] == "failed"]
+    assert "`h3.example` and 2 more, issued by " in failed["found"]
+
+
+async def test_a_certificate_behind_a_tunnel(nursery: trio.Nursery, authority: trustme.CA) -> None:
+    proxy = ForwardProxy()
+    await nursery.start(proxy.serve)
+    server = await serving(nursery, authority.issue_cert("example.com"))
+    seen = await examined(server.url(), env={"https_proxy": proxy.url})
+    assert seen.code == 4
+    assert seen.told("found").startswith(": the certificate is that of `example.com`, for ")
+    assert {asked.method for asked in proxy.asked} == {"CONNECT"}
+    nursery.cancel_scope.cancel()
 
 
 async def test_a_server_without_tls(nursery: trio.Nursery) -> None:

@@ -7,13 +7,14 @@ is quoted, and no value of a header is repeated.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
 from typing import Any, NamedTuple
 
 from mcp_stdio import spec
 from mcp_stdio.config import Config, Tls
 from mcp_stdio.errors import quote
 from mcp_stdio.http import Head
-from mcp_stdio.http.observer import Secured
+from mcp_stdio.http.observer import Certificate, Secured
 
 Facts = dict[str, Any]
 
@@ -31,7 +32,7 @@ UNKNOWN_SESSION = 404
 """What a DELETE is answered with by a server that lets no session be ended, or has it no more."""
 
 _DAY = 24 * 3600
-
+_EPOCH = date(1970, 1, 1)
 
 FAULT = "the server breaks the protocol here: tell who runs it"
 """The hint for what is wrong with a server that can be used all the same."""
@@ -95,15 +96,40 @@ def tls(secured: Secured, settings: Tls, now: float) -> Found:
         seen = "the certificate was not looked at"
     else:
         seen = f"certificate of `{certificate.subject}`, issued by {certificate.issuer}"
-        facts |= {
-            "subject": certificate.subject,
-            "names": certificate.names,
-            "issuer": certificate.issuer,
-        }
-        if certificate.expires is not None:
-            facts["days_left"] = days = int((certificate.expires - now) // _DAY)
+        facts |= _facts_of(certificate, now)
+        if (days := facts.get("days_left")) is not None:
             seen += ", 1 day left" if days == 1 else f", {days} days left"
     return Found(f"{secured.version}, {secured.cipher}; {seen}; {trust}", {"tls": facts})
+
+
+def distrusted(certificate: Certificate, now: float) -> Found:
+    """A certificate that is not accepted: whoever knows it may see why."""
+    names = [f"`{name}`" for name in certificate.names[:SHOWN]]
+    more = len(certificate.names) - SHOWN
+    shown = ", ".join(names) + (f" and {more} more" if more > 0 else "")
+    text = f"the certificate is that of `{certificate.subject}`, for {shown or 'no name'}"
+    text += f", issued by {certificate.issuer or 'nobody who is named'}"
+    if certificate.begins is not None and certificate.expires is not None:
+        text += f", valid from {_date(certificate.begins)} to {_date(certificate.expires)}"
+    return Found(text, {"tls": _facts_of(certificate, now)})
+
+
+def _facts_of(certificate: Certificate, now: float) -> Facts:
+    facts: Facts = {
+        "subject": certificate.subject,
+        "names": certificate.names,
+        "issuer": certificate.issuer,
+    }
+    for name, moment in ("valid_from", certificate.begins), ("valid_to", certificate.expires):
+        if moment is not None:
+            facts[name] = _date(moment)
+    if certificate.expires is not None:
+        facts["days_left"] = int((certificate.expires - now) // _DAY)
+    return facts
+
+
+def _date(moment: float) -> str:
+    return str(_EPOCH + timedelta(days=moment // _DAY))
 
 
 def http(head: Head, redirects: int) -> Found:

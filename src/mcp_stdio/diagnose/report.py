@@ -61,7 +61,8 @@ class NotModern(RelayError):
 class Stage:
     """How one stage went. `seconds` is None where nothing was waited for, `cause` where it passed.
 
-    One that passed has a `hint` where something is wrong that ends nothing.
+    One that passed has a `hint` where something is wrong that ends nothing, and one that failed
+    `found` something where that helps to see why.
     `status` is one of `ok`, `failed`, `skipped` and `interrupted`.
     """
 
@@ -130,10 +131,20 @@ class Report:
         self.facts |= found.facts
         self.passed(name, found.text, is_timed=is_timed, hint=found.hint)
 
-    def failed(self, name: str, failure: RelayError, hint: str | None = None) -> None:
-        """A stage went wrong; `hint` says more than the failure's own."""
+    def failed(
+        self,
+        name: str,
+        failure: RelayError,
+        hint: str | None = None,
+        found: Found | None = None,
+    ) -> None:
+        """A stage went wrong; `hint` says more than the failure's own, `found` what was seen."""
+        text = ""
+        if found is not None:
+            self.facts |= found.facts
+            text = found.text
         self.exit_code = exit_code(failure)
-        self._add(Stage(name, FAILED, "", self._seconds(), str(failure), hint or failure.hint))
+        self._add(Stage(name, FAILED, text, self._seconds(), str(failure), hint or failure.hint))
 
     def interrupted(self) -> None:
         """Whoever waits here has had enough."""

@@ -99,9 +99,10 @@ class Lines:
         found = stage.cause or stage.found or ("interrupted" if stage.status == STOPPED else "")
         mark, title = self._mark(stage.status), f"{_title(stage.name):<{HEADING}}"
         self._row(mark, title, found, time)
+        if stage.cause and stage.found:
+            self._more(f"{'found':<{HEADING}}", stage.found)
         if stage.hint:
-            hint = self._coloured(f"{'hint':<{HEADING}}", _HINT_COLOUR)
-            self._row(" " * len(self._marks[OK]), hint, stage.hint)
+            self._more(self._coloured(f"{'hint':<{HEADING}}", _HINT_COLOUR), stage.hint)
 
     def skipped(self, names: Collection[str]) -> None:
         """See `View`."""
@@ -153,6 +154,9 @@ class Lines:
             lines, last = (lines, f"{last}  ") if fits else ([*lines, last], "")
             last += self._coloured(time, _DIM)
         self._line.tell(before + f"\n{' ' * margin}".join([*lines, last]))
+
+    def _more(self, title: str, text: str) -> None:
+        self._row(" " * len(self._marks[OK]), title, text)
 
     def _columns(self) -> int:
         return self._width(self._stream) if self.is_live else 0

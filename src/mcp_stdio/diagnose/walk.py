@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,6 +29,7 @@ from mcp_stdio.diagnose.report import (
     LISTENING,
     PROTOCOL,
     SETTINGS,
+    TLS,
     NotModern,
     Report,
 )
@@ -36,6 +38,7 @@ from mcp_stdio.errors import (
     AskedInVain,
     AuthorizationFailed,
     CannotBridge,
+    Distrusted,
     NobodySignedIn,
     RelayError,
     SignInPending,
@@ -129,8 +132,17 @@ class _Walk:
         cause = _of_nobody(cause, self._config.oauth) or cause
         is_understood = self._report.has_told(PROTOCOL)  # so this URL is the server's
         hint = None if is_understood else await likely.hint_for(cause, self._config)
-        self._report.failed(place, cause, hint)
+        self._report.failed(place, cause, hint, await self._seen_in_vain(place, cause))
         self._report.skip_the_rest(self._arrival.left_out)
+
+    async def _seen_in_vain(self, place: str, cause: RelayError) -> Found | None:
+        """The certificate, where that is what is wrong."""
+        if place != TLS or not isinstance(cause, Distrusted):
+            return None
+        from mcp_stdio.http.unverified import look
+
+        certificate = await look(self._config, os.environ, sys.platform)
+        return None if certificate is None else facts.distrusted(certificate, time.time())
 
     async def _converse(self, peer: Peer) -> None:
         answer = await self._open(peer)

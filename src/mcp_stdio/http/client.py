@@ -73,15 +73,19 @@ def open_lane(
     config: Config,
     *,
     accepts: Accepts | None = None,
+    tls: Callable[[], ssl.SSLContext] | None = None,
+    observer: Observer | None = None,
     environ: Mapping[str, str] = os.environ,
     platform: str = sys.platform,
 ) -> Lane:
     """The lane of these settings alone, for requests that nothing of the user's goes with.
 
     `accepts` judges each address that this machine itself connects to, at that moment; what a proxy
-    connects to, it cannot know.
+    connects to, it cannot know. `tls` gives another context than that of the settings; `observer`
+    is told of the connections.
     """
-    return _lane(config, _certificates(config.tls), accepts, environ, platform)
+    tls = tls or _certificates(config.tls)
+    return _lane(config, tls, accepts, environ, platform, observer)
 
 
 def _certificates(settings: Tls) -> Callable[[], ssl.SSLContext]:

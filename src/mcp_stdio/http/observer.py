@@ -18,20 +18,25 @@ from mcp_stdio.http import Lane
 
 
 class Certificate(NamedTuple):
-    """A certificate that was verified; `expires` in seconds since the epoch, None if unreadable."""
+    """A certificate that was verified; the times in seconds since the epoch, None if unreadable."""
 
     subject: str
     names: tuple[str, ...]
     issuer: str
+    begins: float | None
     expires: float | None
 
 
 class Secured(NamedTuple):
-    """What a TLS handshake has settled; `certificate` is None where nothing is known of it."""
+    """What a TLS handshake has settled; `certificate` is None where nothing is known of it.
+
+    `raw` is the same as it came, verified or not.
+    """
 
     version: str
     cipher: str
     certificate: Certificate | None
+    raw: bytes = b""
 
 
 class Observer(Protocol):
@@ -112,6 +117,7 @@ def facts_of(connection: ssl.SSLObject | trio.SSLStream[Any]) -> Secured:
         version=connection.version() or "TLS",
         cipher="" if cipher is None else cipher[0],
         certificate=_certificate(found) if found else None,
+        raw=connection.getpeercert(binary_form=True) or b"",
     )
 
 
@@ -120,16 +126,20 @@ def _certificate(found: Mapping[str, Any]) -> Certificate:
     subject, issuer = dict(_pairs(found, "subject")), dict(_pairs(found, "issuer"))
     unit = issuer.get("commonName") or issuer.get("organizationalUnitName", "")
     said = (issuer.get("organizationName", ""), unit)
-    try:
-        expires = float(ssl.cert_time_to_seconds(found["notAfter"]))
-    except (KeyError, ValueError):
-        expires = None
     return Certificate(
         subject=quote(subject.get("commonName") or (names[0] if names else "")),
         names=names,
         issuer=quote(" ".join(dict.fromkeys(filter(None, said)))),
-        expires=expires,
+        begins=_time(found, "notBefore"),
+        expires=_time(found, "notAfter"),
     )
+
+
+def _time(found: Mapping[str, Any], member: str) -> float | None:
+    try:
+        return float(ssl.cert_time_to_seconds(found[member]))
+    except (KeyError, ValueError):
+        return None
 
 
 def _pairs(found: Mapping[str, Any], member: str) -> Iterator[tuple[str, str]]:

@@ -12,7 +12,7 @@ import os
 import ssl
 
 from mcp_stdio import config
-from mcp_stdio.errors import TlsFailure, UsageFailure, quote
+from mcp_stdio.errors import Distrusted, TlsFailure, UsageFailure, quote
 
 # RFC 5280 verdicts as OpenSSL numbers them (X509_V_ERR_*); the `ssl` module gives them no names.
 _NOT_YET_VALID = 9
@@ -206,7 +206,7 @@ def _check_readable(option: str, path: str) -> None:
         ) from None
 
 
-def _distrust(error: ssl.SSLCertVerificationError, authority: str) -> TlsFailure:
+def _distrust(error: ssl.SSLCertVerificationError, authority: str) -> Distrusted:
     code = getattr(error, "verify_code", 0)
     words = quote(getattr(error, "verify_message", "") or "it could not be verified")
     if code == _EXPIRED:
@@ -219,7 +219,7 @@ def _distrust(error: ssl.SSLCertVerificationError, authority: str) -> TlsFailure
         hint = "use the host name that the certificate was issued for"
     else:
         hint = "if you trust the server, name its authority with `--cacert FILE`"
-    return TlsFailure(
+    return Distrusted(
         f"the certificate of `{authority}` is not accepted: {words}",
         hint=f"{hint}; `--insecure` goes without any check, for tests only",
     )
