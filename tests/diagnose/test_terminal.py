@@ -19,7 +19,7 @@ import trio
 from mcp_stdio.demo.server import Server
 from tests.cli.command import LIMIT, environment, interrupt, start
 from tests.diagnose.seen import http
-from tests.http.raw_server import Peer, serve
+from tests.http.raw_server import Peer, saying, serve
 from tests.terminal import COLUMNS, ROWS, Typed, typed
 
 
@@ -69,7 +69,7 @@ async def test_the_stage_under_way_is_shown_live(nursery: trio.Nursery) -> None:
 
 
 async def test_a_narrow_terminal(nursery: trio.Nursery) -> None:
-    server = await nursery.start(serve, slow)
+    server = await nursery.start(serve, saying(http("403 Forbidden", "a long story " * 20)))
     with typed("test", str(server.url()), columns=40) as seen:
         assert await ended(seen) == 5
     rows = final(seen.rows, server.port)
