@@ -79,7 +79,7 @@ def _run(argv: Sequence[str]) -> int:
             trio.run(serving.serve, config)
             return NORMAL_END
         case Check(config, as_json, source):
-            _take_for_interrupts("SIGTERM", "SIGHUP", "SIGBREAK")
+            _interrupt_at_signals()
             with _loading():
                 from mcp_stdio import diagnose
 
@@ -125,13 +125,12 @@ def _run(argv: Sequence[str]) -> int:
             return demo.run(is_serving=is_serving)
 
 
-def _take_for_interrupts(*names: str) -> None:
-    """Have these signals end what is under way as Ctrl-C does, unless either is ignored here."""
+def _interrupt_at_signals() -> None:
+    """Have every signal to end do what Ctrl-C does, unless that, or the signal, is ignored here."""
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         return
-    for name in names:
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+    for number in signals.heeded():
+        if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
