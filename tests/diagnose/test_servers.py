@@ -276,6 +276,29 @@ async def test_the_credential_that_was_accepted(nursery: trio.Nursery) -> None:
     nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize(
+    "options, told",
+    [
+        (("-H", "X-Api-Key: k3y", "-H", "User-Agent: me"), "`X-Api-Key`: accepted"),
+        (("-H", "User-Agent: me"), "none is sent, and none is asked for"),
+        (("--header-file", "FILE"), "headers of `--header-file`: accepted"),
+        (
+            ("-H", "X-Api-Key: k3y", "--bearer-token", "t0k3n-1"),
+            "bearer token of `--bearer-token`: accepted",
+        ),
+    ],
+)
+async def test_a_credential_in_a_header_of_one_s_own(
+    nursery: trio.Nursery, tmp_path: Path, options: tuple[str, ...], told: str
+) -> None:
+    file = tmp_path / "headers"
+    file.write_text("X-Api-Key: k3y")
+    url = await nursery.start(Server().serve)
+    words = [str(file) if word == "FILE" else word for word in options]
+    assert (await examined(url, *words)).told("credential") == f"ok: {told}"
+    nursery.cancel_scope.cancel()
+
+
 async def test_nothing_is_run_and_no_session_is_left(nursery: trio.Nursery) -> None:
     server = Server()
     url = await nursery.start(server.serve)

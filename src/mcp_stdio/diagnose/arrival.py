@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 
 from mcp_stdio import spec
-from mcp_stdio.config import Tls
+from mcp_stdio.config import Config
 from mcp_stdio.diagnose import facts
 from mcp_stdio.diagnose.facts import Found
 from mcp_stdio.diagnose.observed import Listening, Observed, Unreached
@@ -41,11 +41,12 @@ class Arrival:
     """
 
     def __init__(
-        self, report: Report, url: Url, tls: Tls, *, names_proxy: bool, source: str | None
+        self, report: Report, config: Config, *, names_proxy: bool, source: str | None
     ) -> None:
         self._report = report
-        self._url = url
-        self._tls = tls
+        self._url = Url.parse(config.url)
+        self._tls = config.tls
+        self._own = facts.own_credentials(config)
         self._names_proxy = names_proxy
         self._source = source
         self._redirects = 0
@@ -143,6 +144,7 @@ class Arrival:
             found = facts.credential(
                 _value_of("authorization", request),
                 self._source,
+                self._own,
                 is_accepted=head.status < 400,
                 is_challenged=self._is_challenged,
             )

@@ -15,6 +15,7 @@ from mcp_stdio.config import Config, Tls
 from mcp_stdio.errors import quote
 from mcp_stdio.http import Head
 from mcp_stdio.http.observer import Certificate, Secured
+from mcp_stdio.upstream.refusal import may_be_credential
 
 Facts = dict[str, Any]
 
@@ -142,15 +143,27 @@ def http(head: Head, redirects: int) -> Found:
     return Found(text, {"http": facts})
 
 
+def own_credentials(config: Config) -> str:
+    """What of the user's headers besides `Authorization` may be a credential; empty without any."""
+    names = [f"`{name}`" for name, _ in config.headers if may_be_credential(name)]
+    return ", ".join(
+        [name for name in names if name.lower() != "`authorization`"]
+        + [f"headers of `{each.option}`" for each in config.sources if each.gives == "headers"]
+    )
+
+
 def credential(
-    sent: str | None, source: str | None, *, is_accepted: bool, is_challenged: bool
+    sent: str | None, source: str | None, own: str, *, is_accepted: bool, is_challenged: bool
 ) -> Found:
-    """What becomes of a credential; `sent` is the value of its header, which is not repeated."""
+    """What becomes of a credential; `sent` is the value of its header, which is not repeated.
+
+    `own` is what else may be one.
+    """
     shown = None if sent is None else _kind_of(sent, source)
-    if shown is None:
+    if shown is None and not own:
         text = "none is sent, and none is asked for"
     else:
-        text = f"{shown}: {'accepted' if is_accepted else 'not refused'}"
+        text = f"{shown or own}: {'accepted' if is_accepted else 'not refused'}"
     if is_challenged:
         text += ", after the server had asked for one"
     return Found(text, {"credential": {"sent": shown, "challenged": is_challenged}})

@@ -66,9 +66,7 @@ async def walk(config: Config, report: Report, source: str | None = None) -> Non
     """Walk the stages and have `report` told. `source` is the setting that gives the credential."""
     report.begin(SETTINGS)
     is_proxied = names_proxy(os.environ, sys.platform)
-    arrival = Arrival(
-        report, Url.parse(config.url), config.tls, names_proxy=is_proxied, source=source
-    )
+    arrival = Arrival(report, config, names_proxy=is_proxied, source=source)
     try:
         access = Access(config, arrival)
     except RelayError as failure:

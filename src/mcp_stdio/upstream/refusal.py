@@ -157,9 +157,14 @@ def _forbidden(head: Head, said: str) -> AuthorizationFailed:
     )
 
 
+def may_be_credential(name: str) -> bool:
+    """Whether a server may take a header of this name, given by the user, for a credential."""
+    return not _HARMLESS.fullmatch(name)
+
+
 def _own_credential(head: Head) -> str:
     """What of the user's own headers may be a credential; empty if there is none."""
-    names = [f"`{name}`" for name in head.shown if not _HARMLESS.fullmatch(name)]
+    names = [f"`{name}`" for name in head.shown if may_be_credential(name)]
     return ", ".join(names[:_NAMED]) + (" ..." if len(names) > _NAMED else "")
 
 
