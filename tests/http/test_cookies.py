@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from mcp_stdio.http import Headers
-from mcp_stdio.http.cookies import MAX_COOKIES, Cookies
+from mcp_stdio.http.cookies import MAX_COOKIES, MAX_SIZE, Cookies
 from mcp_stdio.http.fields import fields
 from mcp_stdio.http.url import Url
 
@@ -121,6 +121,19 @@ def test_there_is_an_end_to_how_many_are_kept() -> None:
     header = cookies.header(URL) or ""
     assert header.count("=") <= MAX_COOKIES
     assert f"c{3 * MAX_COOKIES - 1}=x" in header
+
+
+def test_there_is_an_end_to_how_many_one_response_sets() -> None:
+    cookies = after(*(f"c{number}=x; Path=/" for number in range(20_000)))
+    header = cookies.header(URL) or ""
+    assert header.count("=") == MAX_COOKIES
+    assert "c19999=x" in header
+
+
+def test_there_is_an_end_to_how_long_one_is() -> None:
+    """Else fifty of them, each as long as a head may be, would go with every request."""
+    cookies = after("a=" + "x" * (MAX_SIZE - 2) + "; Path=/", "b=" + "x" * (MAX_SIZE - 1))
+    assert cookies.header(URL) == "a=" + "x" * (MAX_SIZE - 2)
 
 
 def test_nothing_is_imported_before_the_first_cookie() -> None:

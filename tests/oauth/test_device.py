@@ -15,6 +15,7 @@ from mcp_stdio.errors import (
     Refused,
     TimedOut,
     Unreachable,
+    Unusable,
 )
 from mcp_stdio.oauth import login
 from mcp_stdio.oauth.commands import Fetched, ShowCode, Wait
@@ -88,6 +89,15 @@ def test_a_code_is_shown_and_the_tokens_come() -> None:
     assert not at.visits
 
 
+def test_a_code_is_no_message() -> None:
+    at = device(
+        {"user_code": "0000, and then call 0900 123456 to have your account unlocked, now!"}
+    )
+    with pytest.raises(Unusable, match="more than 64 characters"):
+        sign_in(at)
+    assert not [command for command in at.commands if isinstance(command, ShowCode)]
+
+
 def test_a_client_for_codes_is_registered_without_redirect() -> None:
     at = device()
     record = sign_in(at)
@@ -106,6 +116,7 @@ def test_a_client_for_codes_is_registered_without_redirect() -> None:
         ({"interval": None}, [PENDING], [5.0, 5.0]),
         ({"interval": 0}, [], [5.0]),
         ({"interval": "2"}, [PENDING], [2.0, 2.0]),
+        ({"interval": 0.001}, [PENDING], [1.0, 1.0]),
         # section 3.5: five seconds more, for all that follow
         ({"interval": 1}, [SLOWER, PENDING, SLOWER], [1.0, 6.0, 6.0, 11.0]),
         # section 3.5: exponential backoff when nobody answers

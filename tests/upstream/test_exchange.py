@@ -486,7 +486,7 @@ async def test_a_stream_with_event_ids_is_resumed(
     assert len(server.got(CALL)) == 1
 
 
-@pytest.mark.parametrize("id", ["a\x7fb", "  led", "trailed ", ""])
+@pytest.mark.parametrize("id", ["a\x7fb", "  led", "trailed ", "", "a\x1b[2Jb", "x" * 4097])
 async def test_an_id_that_no_header_can_carry_is_none(autojump_clock: MockClock, id: str) -> None:
     asked, server = await ask(events(event(note("a"), id=id)), resume=events(FOREVER))
     assert isinstance(asked.failure, ConnectionLost)

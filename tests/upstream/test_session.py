@@ -204,7 +204,10 @@ async def test_a_session_id_that_none_may_be(autojump_clock: MockClock, session_
     assert isinstance(asked.failure, BadAnswer)
 
 
-@pytest.mark.parametrize("value", [{}, {"protocolVersion": 1}, {"protocolVersion": "a\r\nb: c"}])
+@pytest.mark.parametrize(
+    "value",
+    [{}, *({"protocolVersion": version} for version in (1, "a\r\nb: c", "", "x" * 65, "é", "a b"))],
+)
 async def test_an_answer_to_initialize_without_a_version(
     autojump_clock: MockClock, value: dict[str, Any]
 ) -> None:

@@ -20,6 +20,10 @@ MAX_COOKIES = 50
 """Cookies kept for an origin: what RFC 6265 section 6.1 asks of every user agent at least."""
 
 
+MAX_SIZE = 4096
+"""Bytes of one cookie: as little as the same section asks for, and as much as browsers keep."""
+
+
 class Cookies:
     """The cookies that servers have set."""
 
@@ -29,9 +33,11 @@ class Cookies:
     def store(self, url: Url, headers: Headers) -> None:
         """Take in the `Set-Cookie` headers of a response from `url`.
 
-        A server that sets more than `MAX_COOKIES` has its earlier ones forgotten.
+        A server that sets more than `MAX_COOKIES` has its earlier ones forgotten, one of more than
+        `MAX_SIZE` bytes is not taken.
         """
         lines = headers.get_all("set-cookie")
+        lines = [line for line in lines if len(line.partition(";")[0]) <= MAX_SIZE][-MAX_COOKIES:]
         if not lines:
             return
         # Not at the top: they cost more to import than the rest of this package, and most

@@ -34,6 +34,13 @@ INTERVAL = 5.0
 MORE = 5.0
 """Seconds that `slow_down` adds, for this and all later questions (section 3.5)."""
 
+SHORTEST = 1.0
+"""Seconds between two questions however few the server names: the endpoint that is asked may be
+somebody else's, and is not to be flooded at its word."""
+
+MAX_CODE = 64
+"""Characters of a code that a person types; more of them would be a message to that person."""
+
 LIFETIME = 600.0
 """Seconds a code is taken to be valid for when the server does not say, though it must."""
 
@@ -59,6 +66,8 @@ def authorize(
     device_code, user_code = answers.text(answer, "device_code"), answers.text(answer, "user_code")
     if device_code is None or user_code is None:
         raise answers.unusable(ASK, "the answer holds no code")
+    if len(user_code) > MAX_CODE:
+        raise answers.unusable(ASK, f"the code to be typed has more than {MAX_CODE} characters")
     protect(device_code)  # the other one is there to be seen
     # Google's name for it is older than the standard's.
     page = answer.get("verification_uri", answer.get("verification_url"))
@@ -71,7 +80,7 @@ def authorize(
     deadline = (yield Now()) + patience
     yield ShowCode(url, user_code, complete, patience)
     form = {"grant_type": registration.DEVICE_CODE, "device_code": device_code, **resource}
-    interval = answers.seconds(answer, "interval") or INTERVAL
+    interval = max(SHORTEST, answers.seconds(answer, "interval") or INTERVAL)
     # The interval is one between two questions (section 3.5): the first may come sooner.
     pause = min(interval, patience * HURRY)
     while (yield Now()) + pause < deadline:

@@ -32,6 +32,10 @@ COMPLETION = 1.0
 stream; cut off at once, its connection could not be used again."""
 
 
+MAX_VERSION = 64
+"""Characters of a protocol version, which goes along with each message; there are ten in a date."""
+
+
 class _Open:
     """A request of the client under way."""
 
@@ -96,7 +100,11 @@ class Handshake:
 
     def agree(self, version: object) -> None:
         """Take over the version of the server's answer. Raises BadAnswer when it is no version."""
-        if not isinstance(version, str) or not spec.is_visible_ascii(version):
+        if (
+            not isinstance(version, str)
+            or len(version) > MAX_VERSION
+            or not spec.is_visible_ascii(version)
+        ):
             raise BadAnswer("the server's answer to `initialize` names no protocol version")
         self.version = version
 

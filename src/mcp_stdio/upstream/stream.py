@@ -17,6 +17,9 @@ from mcp_stdio.jsonrpc import Message, NotAMessage
 
 log = logging.getLogger(__name__)
 
+MAX_ID = 4096
+"""Characters of an event id that is sent back: half of what many servers take of a head."""
+
 Take = Callable[[list[Message]], Awaitable[bool]]
 """Is given what one read brought, perhaps nothing; says whether that is enough."""
 
@@ -91,4 +94,5 @@ def messages_in(events: list[sse.Event]) -> list[Message]:
 
 def _header_value(id: str) -> str | None:
     """An event id as a header can carry it; one that none can is no id."""
-    return id if id and id.isprintable() and id.strip() == id else None
+    is_one = 0 < len(id) <= MAX_ID and id.isprintable() and id.strip() == id
+    return id if is_one else None
