@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_stdio import errors
-from mcp_stdio.redaction import protect
+from mcp_stdio.redaction import longest_secret, protect
 
 TREE: list[tuple[type[errors.RelayError], int, str, int, bool]] = [
     (errors.Unreachable, -33001, "unreachable", 3, True),
@@ -129,5 +129,5 @@ def test_what_is_left_out_of_a_quotation_does_not_join_the_halves_of_a_secret(
 def test_where_reading_ends_no_part_of_a_secret_is_quoted(cut: int) -> None:
     """White space is left out, so what is quoted may come from the end of what was read."""
     protect("cut-0ff-in-the-middle")
-    text = " " * (errors.MAX_READ - cut) + "cut-0ff-in-the-middle" + " " * 10_000
+    text = " " * (errors.MAX_READ + longest_secret() - cut) + "cut-0ff-in-the-middle" + " " * 10_000
     assert set(errors.quote(text)) <= {"*"}

@@ -19,6 +19,7 @@ from tests.process import LIMIT, SOURCE
 URL = "https://as.example/authorize?scope=a%20b&state=%s&x=$(id);`id`"
 SHOWN = "https://as.example/authorize?scope=a%20b&state=%s&x=%24%28id%29%3B%60id%60"
 DISPLAY = {"DISPLAY": ":0"}
+RUNDLL = r"C:\Windows\System32\rundll32.exe"
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="the commands are small scripts")
 
@@ -27,7 +28,12 @@ posix_only = pytest.mark.skipif(os.name != "posix", reason="the commands are sma
     "platform, environ, expected",
     [
         ("darwin", {}, [["/usr/bin/open", SHOWN]]),
-        ("win32", {}, [["rundll32.exe", "url.dll,FileProtocolHandler", SHOWN]]),
+        ("win32", {}, [[RUNDLL, "url.dll,FileProtocolHandler", SHOWN]]),
+        (
+            "win32",
+            {"SYSTEMROOT": r"D:\Win"},
+            [[r"D:\Win\System32\rundll32.exe", "url.dll,FileProtocolHandler", SHOWN]],
+        ),
         ("linux", {}, []),
         ("linux", {"BROWSER": "", "DISPLAY": ""}, []),
         ("linux", {"BROWSER": "::"}, []),

@@ -94,8 +94,10 @@ def commands(url: str, environ: Mapping[str, str], platform: str) -> Iterator[li
     if platform == "darwin":
         yield ["/usr/bin/open", url]
     elif platform == "win32":
-        # What a double click does; unlike `start`, it is no part of a shell.
-        yield ["rundll32.exe", "url.dll,FileProtocolHandler", url]
+        # What a double click does; unlike `start`, it is no part of a shell. By its full path, for
+        # Windows looks for programs in the current directory first.
+        system = environ.get("SYSTEMROOT") or r"C:\Windows"
+        yield [rf"{system}\System32\rundll32.exe", "url.dll,FileProtocolHandler", url]
     else:
         if "WSL_DISTRO_NAME" in environ:
             yield ["wslview", url]
