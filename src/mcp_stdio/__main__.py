@@ -23,4 +23,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    if not sys.flags.safe_path:
+        # With `-m` Python looks for modules in the current directory first: a client's is that of
+        # the project it has open, whose `json.py` is not ours to run.
+        del sys.path[0]
     sys.exit(main())

@@ -43,7 +43,7 @@ def test_the_link_of_an_installer_stays_a_link(script: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("argv0", ["/x/mcp_stdio/__main__.py", "-c", "", "/no/such/mcp-stdio"])
 def test_anything_else_is_started_by_the_interpreter(argv0: str) -> None:
-    assert command(argv0) == (sys.executable, "-m", "mcp_stdio")
+    assert command(argv0) == (sys.executable, "-P", "-m", "mcp_stdio")
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,12 @@ def _sources(arguments: Arguments) -> Iterator[Source]:
                     f"`{option}`: there is no program `{quote(command[0])}`",
                     hint="give its full path, or check PATH",
                 )
+            if not os.path.isabs(program) and not os.path.dirname(command[0]):
+                # Windows looks there first, and a client's is that of the project it has open.
+                raise UsageFailure(
+                    f"`{option}`: `{quote(command[0])}` would be one of the current directory",
+                    hint="give its full path",
+                )
             yield Source(option=option, gives=gives, command=(program, *command[1:]))
 
 

@@ -23,7 +23,8 @@ def command(started_as: str | None = None) -> tuple[str, ...]:
     name = os.path.splitext(os.path.basename(word))[0]
     if name == SCRIPT and (found := shutil.which(word)) is not None:
         return (os.path.abspath(found),)
-    return (sys.executable, "-m", "mcp_stdio")
+    # Without `-P` it would look for its modules in whatever directory the client is in.
+    return (sys.executable, "-P", "-m", "mcp_stdio")
 
 
 def is_for_one_run(command: Sequence[str]) -> bool:
