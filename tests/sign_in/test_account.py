@@ -64,6 +64,18 @@ def test_an_account_for_programs() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "issuer, seen",
+    [
+        ("https://\u0430uth.example.com/t", "https://xn--uth-5cd.example.com/t"),  # Cyrillic
+        ("https://auth.example.com/\u00fc", "https://auth.example.com/%C3%BC"),
+        ("no url \u0430", "no url \u0430"),
+    ],
+)
+def test_an_issuer_does_not_look_like_another(issuer: str, seen: str) -> None:
+    assert account(issuer=issuer).issuer == seen
+
+
 def test_nothing_secret_is_shown() -> None:
     """A-43."""
     shown = Account.of(RECORD, "/p")

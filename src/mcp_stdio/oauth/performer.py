@@ -37,7 +37,8 @@ from mcp_stdio.oauth.record import Record
 T = TypeVar("T")
 
 SECRETS = frozenset({"MCP_BEARER_TOKEN", "MCP_OAUTH_CLIENT_SECRET"})
-"""Variables of the environment that no program we start gets to see."""
+"""Variables of the environment that no browser gets to see. A command that the user names for a
+credential is another matter: it has all of the user's environment, as in their shell."""
 
 Paste = Callable[[str], Awaitable[Mapping[str, str]]]
 """Waits until a person has pasted the redirect with this state; its parameters."""

@@ -6,6 +6,7 @@ Owns what may be seen of a record: who, where, how far, how long; never a token,
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -60,7 +61,7 @@ class Account:
             profile=account.profile,
             path=path,
             client_id=quote(tokens.client_id),
-            issuer=quote(tokens.issuer),
+            issuer=_unmistakable(tokens.issuer),
             scopes=None if scope is None else tuple(scope.split()),
             expires_at=tokens.expires_at,
             is_renewable=is_renewable,
@@ -73,6 +74,14 @@ def shown(url: str) -> str:
         return Url.parse(url).public
     except ValueError:
         return quote(url)
+
+
+def _unmistakable(issuer: str) -> str:
+    """The issuer as it calls itself; with a host in ASCII, lest it look like another one."""
+    with suppress(ValueError):
+        if not issuer.isascii():
+            return str(Url.parse(issuer))
+    return quote(issuer)
 
 
 def as_object(account: Account, now: float) -> dict[str, Any]:
