@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import re
 import tracemalloc
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -326,6 +328,25 @@ def test_a_null_result_is_a_result() -> None:
 def test_a_bad_element_spoils_no_other() -> None:
     messages = jsonrpc.parse_many(b'[{"method":"x","id":null},' + REQUEST + b",17]")
     assert [message.raw for message in messages] == [REQUEST]
+
+
+@pytest.mark.parametrize("end", [b"]}", b"]", b"]} x"])
+def test_no_garbage_is_looked_for_in_as_many_lists_as_a_server_likes(end: bytes) -> None:
+    """It would be looked for again and again, for longer than it takes to read them."""
+    lists = b"[0]," * jsonrpc.LARGE
+    collected: list[dict[str, int]] = []
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        collected.append(info)
+
+    gc.callbacks.append(note)
+    try:
+        with suppress(NotAMessage):
+            parse(b'{"jsonrpc":"2.0","id":1,"result":[' + lists + b"0" + end)
+        assert gc.isenabled()
+    finally:
+        gc.callbacks.remove(note)
+    assert len(collected) < 20
 
 
 MUCH = "x" * jsonrpc.LARGE
