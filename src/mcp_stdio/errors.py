@@ -33,6 +33,7 @@ what is the client's own fault has JSON-RPC's code for that.
     ├── TooDeep                 a message that cannot be changed on its way
     ├── CannotBridge      E-6   no counterpart in the other protocol era
     ├── SessionLost       E-7   the session ended under a running request
+    ├── Exhausted               the machine: it gives this process no more of something
     └── Defect                  a fault of ours, whose traceback is in the log
 
     OutputClosed                nobody reads our standard output any more: a normal end
@@ -40,6 +41,7 @@ what is the client's own fault has JSON-RPC's code for that.
 
 from __future__ import annotations
 
+import errno
 from typing import ClassVar
 
 from mcp_stdio.redaction import longest_secret, redact, redact_known
@@ -324,6 +326,34 @@ class Defect(RelayError):
     code = -32603
     kind = "internal"
     usual_hint = REPORT
+
+
+class Exhausted(RelayError):
+    """The system gives this process no more memory or open files; the server may have acted."""
+
+    code = -32603
+    kind = "exhausted"
+    usual_hint = "end other programs, or raise the limits that `ulimit -a` shows"
+
+
+_SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+"""What the system says when it has no more to give."""
+
+
+def shortage(exc: BaseException) -> Exhausted | None:
+    """The failure that tells of it, if nothing but a want of memory or open files is behind `exc`.
+
+    It may strike anywhere, also where a module is only being loaded.
+    """
+    match exc:
+        case BaseExceptionGroup():
+            found = [shortage(each) for each in exc.exceptions]
+            return found[0] if all(found) else None
+        case MemoryError():
+            return Exhausted("there is not enough memory for this")
+        case OSError(errno=number) if number in _SCARCE:
+            return Exhausted(f"the system gives mcp-stdio no more: {exc.strerror}")
+    return None
 
 
 class OutputClosed(Exception):

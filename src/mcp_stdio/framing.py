@@ -2,8 +2,9 @@
 
 Owns the line rule (stdio transport: one message per line, UTF-8, ended by LF) and its tolerances: a
 CR before the LF, blank lines and a byte order mark at the start of the input mean nothing. A line
-over the limit is thrown away as it arrives, but its JSON-RPC id is picked out of the passing bytes
-(`scanner`). Refuses to know what a valid message is, and does no I/O.
+over the limit, or larger than the memory there is, is thrown away as it arrives, but its JSON-RPC
+id is picked out of the passing bytes (`scanner`). Refuses to know what a valid message is, and does
+no I/O.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ from mcp_stdio.jsonrpc import Id
 if TYPE_CHECKING:
     from mcp_stdio.scanner import MemberScanner
 
+_PIECE = 64 * 1024
+"""Bytes that are copied at a time when there may be hardly any memory left."""
+
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class Oversized(NamedTuple):
-    """A line that was over the limit and is gone.
+    """A line that was too large and is gone.
 
     `size` is its length in bytes, `id` the top-level id if the line had a usable one. With
     `has_method` it was a request (or, without id, a notification), otherwise a response.
@@ -68,28 +72,43 @@ class Lines:
         if self._scanner is not None:
             self._scanner.feed(piece)
             return
-        self._kept += piece
+        try:
+            self._kept += piece
+        except MemoryError:
+            self._throw_away().feed(piece)
+            return
         excess = self._size - self._max_size
         # One byte more may turn out to be the CR of the line end.
         if excess > 1 or (excess == 1 and not self._kept.endswith(b"\r")):
-            from mcp_stdio.scanner import MemberScanner  # hardly any run meets such a line
+            self._throw_away()
 
-            self._scanner = MemberScanner()
-            self._scanner.feed(self._kept)
-            self._kept = bytearray()
+    def _throw_away(self) -> MemberScanner:
+        from mcp_stdio.scanner import MemberScanner  # hardly any run meets such a line
+
+        self._scanner = MemberScanner()
+        for at in range(0, len(self._kept), _PIECE):
+            self._scanner.feed(self._kept[at : at + _PIECE])
+        self._kept = bytearray()
+        return self._scanner
 
     def _end_line(self, lines: list[bytes | Oversized]) -> None:
+        if self._scanner is None:
+            try:
+                self._end_kept(lines)
+            except MemoryError:
+                self._throw_away()
         if self._scanner is not None:
             found = self._scanner
             lines.append(Oversized(self._size, found.id, found.has_method))
             self._scanner = None
-        else:
-            if self._kept.endswith(b"\r"):
-                del self._kept[-1]
-            if self._is_first and self._kept.startswith(BYTE_ORDER_MARK):
-                del self._kept[: len(BYTE_ORDER_MARK)]
-            if self._keeps_blank or (self._kept and not self._kept.isspace()):
-                lines.append(bytes(self._kept))
-            self._kept.clear()
         self._size = 0
         self._is_first = False
+
+    def _end_kept(self, lines: list[bytes | Oversized]) -> None:
+        if self._kept.endswith(b"\r"):
+            del self._kept[-1]
+        if self._is_first and self._kept.startswith(BYTE_ORDER_MARK):
+            del self._kept[: len(BYTE_ORDER_MARK)]
+        if self._keeps_blank or (self._kept and not self._kept.isspace()):
+            lines.append(bytes(self._kept))
+        self._kept.clear()

@@ -31,6 +31,7 @@ from mcp_stdio.errors import (
     RelayError,
     SignInPending,
     quote,
+    shortage,
 )
 from mcp_stdio.framing import Oversized
 from mcp_stdio.http import Lane
@@ -177,7 +178,7 @@ class Relay:
             self._refuse(exc.code, str(exc), exc.id)
 
     def _take_oversized(self, line: Oversized) -> None:
-        text = f"message of {line.size} bytes is over the limit; see `--max-message-size`"
+        text = f"message of {line.size} bytes is too large; see `--max-message-size`"
         if line.has_method == (line.id is not None):  # a request, or something unheard of
             raise NotAMessage(jsonrpc.INVALID_REQUEST, text, line.id)
         log.warning("dropped a %s: %s", "notification" if line.has_method else "response", text)
@@ -228,9 +229,13 @@ class Relay:
                 await self._fail(relayed, failure)
             except* OutputClosed:
                 raise
-            except* Exception:
-                log.exception("internal error")
-                await self._fail(relayed, Defect("internal error in mcp-stdio"))
+            except* Exception as defects:
+                lack = shortage(defects)
+                if lack is None:
+                    log.exception("internal error")
+                else:
+                    _tell_of(relayed.message, lack)
+                await self._fail(relayed, lack or Defect("internal error in mcp-stdio"))
             finally:
                 self._in_flight.close(relayed)
                 if relayed.is_open:  # something else has failed that ends the program

@@ -32,6 +32,9 @@ def group(*parts: BaseException) -> BaseException:
     return BaseExceptionGroup("of a nursery", [BaseExceptionGroup("of another", list(parts))])
 
 
+LIMITS = "\n\nhint: end other programs, or raise the limits that `ulimit -a` shows"
+
+
 @pytest.mark.parametrize(
     "exc, code, text",
     [
@@ -42,6 +45,12 @@ def group(*parts: BaseException) -> BaseException:
             OSError(errno.ENOSPC, "No room"),
             FAILURE,
             "error: standard output cannot be written: No room",
+        ),
+        (MemoryError(), FAILURE, f"error: there is not enough memory for this{LIMITS}"),
+        (
+            group(OSError(errno.EMFILE, "Too many open files", "/a/module.py")),
+            FAILURE,
+            f"error: the system gives mcp-stdio no more: Too many open files{LIMITS}",
         ),
         (UsageFailure("a", hint="b"), USAGE_ERROR, "error: a\n\nhint: b"),
         (Unreachable("a", hint="b"), FAILURE, "error: a\n\nhint: b"),

@@ -78,9 +78,13 @@ class Relay:
         with trio.fail_after(LIMIT):
             await self.process.stdin.send_all(data)
 
+    def expects(self, *ids: object) -> None:
+        """What is written as bytes has requests with these ids."""
+        self._asked += ids
+
     async def send(self, *messages: Json) -> None:
         """Send messages, in one write."""
-        self._asked += [m["id"] for m in messages if "id" in m and "method" in m]
+        self.expects(*[m["id"] for m in messages if "id" in m and "method" in m])
         await self.write(b"".join(json.dumps(m).encode() + b"\n" for m in messages))
 
     async def request(self, method: str, params: Json | None = None, id: object = None) -> object:

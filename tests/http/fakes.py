@@ -1,8 +1,13 @@
-"""A lane that answers from a list, for what lies above the lanes."""
+"""A lane that answers from a list, for what lies above the lanes, and a system without sockets."""
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterable
+from typing import Any
+
+import trio
 
 from mcp_stdio.http import Exchange, Head, Headers, Lane, Request
 from mcp_stdio.http.url import Url
@@ -86,3 +91,10 @@ class _FakeExchange(Exchange):
     async def aclose(self) -> None:
         self._lane.open_exchanges -= self._is_open
         self._is_open = False
+
+
+class NoSockets(trio.abc.SocketFactory):
+    """All descriptors that a process may have are taken."""
+
+    def socket(self, family: int = -1, type: int = -1, proto: int = -1) -> Any:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))

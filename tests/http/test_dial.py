@@ -18,6 +18,7 @@ from mcp_stdio.http.dial import NoAcceptableAddress, NotHere
 from mcp_stdio.http.direct import Direct
 from mcp_stdio.http.tls import context
 from mcp_stdio.http.url import Url
+from tests.http.fakes import NoSockets
 from tests.http.fetching import fetch, get
 from tests.http.raw_server import TIMEOUT, Peer, answering, serve
 
@@ -72,6 +73,29 @@ async def test_a_name_that_does_not_resolve(lane: Direct) -> None:
     resolving(resolve)
     failure = await failing(lane, "http://mcp.example/")
     assert "`mcp.example` cannot be resolved: Name or service not known" in str(failure)
+
+
+async def test_a_name_for_whose_look_up_there_is_no_thread(lane: Direct) -> None:
+    async def resolve() -> Addresses:
+        raise RuntimeError("can't start new thread")  # as `threading` has it
+
+    resolving(resolve)
+    failure = await failing(lane, "http://mcp.example/")
+    assert "`mcp.example` cannot be resolved: can't start new thread" in str(failure)
+
+
+async def test_too_many_open_files_where_addresses_are_judged_first() -> None:  # as for OAuth
+    trio.socket.set_custom_socket_factory(NoSockets())
+    lane = Direct(
+        lambda: context(Tls(insecure=True)),
+        timeout_connect=1,
+        timeout_write=1,
+        accepts=lambda address: True,
+    )
+    failure = await failing(lane, "http://127.0.0.1:9/")
+    assert "Too many open files" in str(failure)
+    assert failure.hint == "too many files are open on this machine"
+    await lane.aclose()
 
 
 async def test_a_name_server_that_does_not_answer(lane: Direct) -> None:

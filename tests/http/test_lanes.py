@@ -15,6 +15,7 @@ from mcp_stdio.config import Tls
 from mcp_stdio.errors import (
     BadAnswer,
     ConnectionLost,
+    ProxyFailure,
     RelayError,
     TlsFailure,
     Unreachable,
@@ -26,6 +27,7 @@ from mcp_stdio.http.direct import Direct
 from mcp_stdio.http.proxied import Proxied
 from mcp_stdio.http.tls import context
 from mcp_stdio.http.url import Url
+from tests.http.fakes import NoSockets
 from tests.http.proxy import ForwardProxy
 from tests.http.raw_server import (
     Peer,
@@ -406,6 +408,15 @@ async def test_a_refused_connection(lane: Lane, way: str) -> None:
     assert type(error) is Unreachable
     assert str(url.port) in str(error)
     assert error.hint
+
+
+async def test_a_process_that_has_too_many_files_open(lane: Lane, way: str) -> None:
+    trio.socket.set_custom_socket_factory(NoSockets())
+    error = await failure(lane, post(Url.parse("http://127.0.0.1:9/")))
+    assert isinstance(error, ProxyFailure if way == "proxy" else Unreachable)
+    assert "Too many open files" in str(error)
+    if way != "proxy":
+        assert error.hint == "too many files are open on this machine"
 
 
 async def test_a_name_that_does_not_exist(lane: Lane, way: str) -> None:

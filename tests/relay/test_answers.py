@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -126,6 +127,42 @@ async def test_a_defect_is_answered_with_32603() -> None:
         (got,) = await client.rest()
     assert (got["id"], got["error"]["code"]) == ("a", -32603)
     assert "secret details" not in got["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "lack, words",
+    [
+        (MemoryError(), "not enough memory"),
+        (OSError(errno.EMFILE, "Too many open files"), "Too many open files"),
+        (ExceptionGroup("", [OSError(errno.ENFILE, "Too many open files in system")]), "in system"),
+    ],
+)
+async def test_a_want_of_memory_or_files_is_no_defect(
+    lack: Exception, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def send(message: Message, call: Call) -> None:
+        raise lack
+
+    async with relaying(FakeUpstream(send)) as client:
+        await client.send(id=1, method="x")
+        (got,) = await client.rest()
+    assert (got["id"], got["error"]["code"]) == (1, -32603)
+    assert got["error"]["data"]["kind"] == "exhausted"
+    assert words in got["error"]["message"]
+    assert not [entry for entry in caplog.records if entry.exc_info]
+
+
+async def test_a_want_of_memory_hides_no_defect_beside_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def send(message: Message, call: Call) -> None:
+        raise ExceptionGroup("", [MemoryError(), ZeroDivisionError("a defect")])
+
+    async with relaying(FakeUpstream(send)) as client:
+        await client.send(id=1, method="x")
+        (got,) = await client.rest()
+    assert got["error"]["data"]["kind"] == "internal"
+    assert "ZeroDivisionError" in caplog.text
 
 
 async def test_a_failure_out_of_an_upstreams_nursery_keeps_its_meaning() -> None:

@@ -49,8 +49,10 @@ async def run(
             stderr=subprocess.PIPE,
             **_apart(),
         )
-    except OSError as exc:
-        return Output(b"", failure=f"the command cannot be started: {exc.strerror}")
+    except (OSError, RuntimeError) as exc:
+        # RuntimeError: there are too many threads, of which starting a process takes one.
+        words = exc.strerror if isinstance(exc, OSError) else str(exc)
+        return Output(b"", failure=f"the command cannot be started: {words}")
     assert process.stdout is not None
     assert process.stderr is not None
     printed, complaints = bytearray(), bytearray()

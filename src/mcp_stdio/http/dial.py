@@ -9,7 +9,6 @@ no HTTP and keeps nothing.
 
 from __future__ import annotations
 
-import errno
 import socket
 import ssl
 from collections.abc import Callable
@@ -17,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from mcp_stdio.errors import TlsFailure, Unreachable
+from mcp_stdio.errors import TlsFailure, Unreachable, quote
 from mcp_stdio.http import Accepts
 from mcp_stdio.http.tls import handshake_failure
-from mcp_stdio.http.transport import Transport, explain
+from mcp_stdio.http.transport import Transport, explain, what_to_check
 from mcp_stdio.http.url import Url, is_loopback_address
 
 if TYPE_CHECKING:
@@ -110,8 +109,14 @@ async def _connect(url: Url, accepts: Accepts | None) -> trio.SocketStream:
             # Given text, the resolver loads the tables of IDNA, which `Url` has applied already.
             return await trio.open_tcp_stream(url.host.encode("ascii"), url.port)
         return await _first(await _accepted(url, accepts))
-    except (socket.gaierror, UnicodeError) as exc:
-        words = explain(exc) if isinstance(exc, OSError) else "it is not a valid name"
+    except (socket.gaierror, UnicodeError, RuntimeError) as exc:
+        match exc:
+            case OSError():
+                words = explain(exc)
+            case RuntimeError():  # names are looked up in a thread
+                words = quote(str(exc))
+            case _:
+                words = "it is not a valid name"
         raise Unreachable(
             f"the host name `{url.host}` cannot be resolved: {words}",
             hint="check the spelling of the URL and the network connection of this machine",
@@ -125,9 +130,7 @@ async def _connect(url: Url, accepts: Accepts | None) -> trio.SocketStream:
             ) from exc
         raise Unreachable(
             f"no connection to `{url.host}` on port {url.port}: {explain(cause)}",
-            hint="too many files are open on this machine"
-            if cause.errno in (errno.EMFILE, errno.ENFILE)
-            else "check host, port and the network connection of this machine",
+            hint=what_to_check(cause),
         ) from exc
 
 
@@ -153,17 +156,17 @@ async def _first(targets: list[_Target]) -> trio.SocketStream:
 
     async def attempt(target: _Target, is_over: trio.Event) -> None:
         family, kind, protocol, _, address = target
-        opened = trio.socket.socket(family, kind, protocol)
         try:
-            await opened.connect(address)
-            connected.append(trio.SocketStream(opened))
+            opened = trio.socket.socket(family, kind, protocol)
+            try:
+                await opened.connect(address)
+                connected.append(trio.SocketStream(opened))
+            except BaseException:
+                opened.close()
+                raise
             nursery.cancel_scope.cancel()
         except OSError as exc:
             failures.append(exc)
-            opened.close()
-        except BaseException:
-            opened.close()
-            raise
         is_over.set()
 
     try:

@@ -31,7 +31,7 @@ from mcp_stdio.errors import (
 from mcp_stdio.http import Accepts
 from mcp_stdio.http.dial import NoAcceptableAddress, NotHere
 from mcp_stdio.http.tls import client_certificate_refusal, handshake_failure
-from mcp_stdio.http.transport import explain, keep_alive
+from mcp_stdio.http.transport import explain, keep_alive, what_to_check
 from mcp_stdio.http.url import Origin, Url, is_loopback_address
 
 if TYPE_CHECKING:
@@ -228,7 +228,7 @@ class Journey:
         if self.proxy is None:
             return Unreachable(
                 f"no connection to {self._where}: {self._words(exc)}",
-                hint="check host, port and the network connection of this machine",
+                hint=what_to_check(self._cause),
             )
         if self._stage is not _Stage.TUNNEL:
             layer = "TLS handshake with" if self._stage is _Stage.PROXY_TLS else "connection to"

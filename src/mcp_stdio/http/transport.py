@@ -10,6 +10,7 @@ Also rules: closing and looking for news need no `await`. Knows neither TLS nor 
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import socket
@@ -170,3 +171,10 @@ def explain(error: OSError) -> str:
     if error.errno is not None and not isinstance(error, socket.gaierror):
         return os.strerror(error.errno)
     return error.strerror or "the operating system gave no reason"
+
+
+def what_to_check(error: BaseException | None) -> str:
+    """The hint for a connection that could not be made."""
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return "too many files are open on this machine"
+    return "check host, port and the network connection of this machine"

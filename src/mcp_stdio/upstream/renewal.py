@@ -14,7 +14,7 @@ from math import inf
 import trio
 
 from mcp_stdio import retry
-from mcp_stdio.errors import AuthorizationFailed, Defect, OutputClosed, RelayError
+from mcp_stdio.errors import AuthorizationFailed, Defect, OutputClosed, RelayError, shortage
 
 log = logging.getLogger(__name__)
 
@@ -107,9 +107,11 @@ class Renewal:
             attempt.failure = failure
         except OutputClosed:
             raise
-        except Exception:
-            log.exception("could not %s", self._purpose)
-            attempt.failure = Defect(f"internal error: could not {self._purpose}")
+        except Exception as exc:
+            attempt.failure = shortage(exc)
+            if attempt.failure is None:
+                log.exception("could not %s", self._purpose)
+                attempt.failure = Defect(f"internal error: could not {self._purpose}")
         else:
             self._has_failed = False
             if self._attempt is attempt:
