@@ -121,7 +121,17 @@ MAY_IMPORT: dict[str, set[str]] = {
         "stdio",
         "upstream",
     },
-    "serving": {"assembly", "config", "http", "log", "relay", "signals", "stdio", "upstream"},
+    "serving": {
+        "assembly",
+        "config",
+        "errors",
+        "http",
+        "log",
+        "relay",
+        "signals",
+        "stdio",
+        "upstream",
+    },
     "diagnose": {*CORE, "assembly", "era", "http", "log", "terminal", "upstream"},
     "sign_in": {
         "assembly",

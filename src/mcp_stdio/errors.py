@@ -33,6 +33,7 @@ what is the client's own fault has JSON-RPC's code for that.
     ├── TooDeep                 a message that cannot be changed on its way
     ├── CannotBridge      E-6   no counterpart in the other protocol era
     ├── SessionLost       E-7   the session ended under a running request
+    ├── OutputFailed            our standard output, which takes nothing more
     ├── Exhausted               the machine: it gives this process no more of something
     └── Defect                  a fault of ours, whose traceback is in the log
 
@@ -354,6 +355,15 @@ def shortage(exc: BaseException) -> Exhausted | None:
         case OSError(errno=number) if number in _SCARCE:
             return Exhausted(f"the system gives mcp-stdio no more: {exc.strerror}")
     return None
+
+
+class OutputFailed(RelayError):
+    """Standard output takes nothing more although its reader is there."""
+
+    usual_hint = "make room where it goes; what was not written is lost"
+
+    def __init__(self, failure: OSError) -> None:
+        super().__init__(f"standard output cannot be written: {failure.strerror}")
 
 
 class OutputClosed(Exception):

@@ -16,6 +16,7 @@ import trio
 from mcp_stdio import __version__, signals
 from mcp_stdio.assembly import Access, assemble
 from mcp_stdio.config import Config
+from mcp_stdio.errors import OutputFailed
 from mcp_stdio.http.url import Url
 from mcp_stdio.log import NOTICE
 from mcp_stdio.relay import FAREWELL, Relay
@@ -44,9 +45,10 @@ async def serve(config: Config) -> None:
         access.attend(nursery, relay.grace)
         return assemble(config, client, nursery, emit, bearer)
 
+    output = standard_output()
     relay = Relay(
         standard_input(config.max_message_size),
-        standard_output(),
+        output,
         client,
         open_upstream,
         drain_timeout=config.drain_timeout,
@@ -62,6 +64,8 @@ async def serve(config: Config) -> None:
             signal.signal(number, signal.SIG_IGN)
         with trio.CancelScope(shield=True, deadline=trio.current_time() + FAREWELL):
             await access.aclose()
+    if output.failure is not None:
+        raise OutputFailed(output.failure)
 
 
 def raise_descriptor_limit() -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from mcp_stdio import log
-from mcp_stdio.errors import OutputClosed, RelayError, UsageFailure, shortage
+from mcp_stdio.errors import OutputClosed, OutputFailed, RelayError, UsageFailure, shortage
 
 NORMAL_END = 0
 FAILURE = 1
@@ -69,7 +69,7 @@ def explained(exc: BaseException, exit_code: Callable[[RelayError], int] | None 
         case BrokenPipeError() | OutputClosed():
             return Ending(NORMAL_END)
         case OSError(errno=number, filename=None) if number in _NO_ROOM:
-            return Ending(FAILURE, f"standard output cannot be written: {cause.strerror}")
+            return Ending(FAILURE, str(OutputFailed(cause)))
         case MemoryError() | OSError() if (lack := shortage(cause)) is not None:
             return Ending(FAILURE, str(lack), lack.hint)
         case UsageFailure():

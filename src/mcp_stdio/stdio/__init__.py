@@ -29,6 +29,9 @@ from mcp_stdio.stdio.turns import Turns
 _log = logging.getLogger(__name__)
 
 
+_GONE = {errno.EPIPE, errno.EBADF, errno.ECONNRESET}
+"""What a write says when nobody is left to read."""
+
 _LARGE = 64 * 1024
 """Bytes of a line that is not copied only to have its newline in the same write."""
 
@@ -117,11 +120,15 @@ class Output:
 
     Hold `lock` while writing. A write can be cancelled until its first byte is out, not after that,
     unless the deadline of `finish_by` comes. Once a line could not be finished, or nobody reads,
-    every write raises OutputClosed.
+    every write raises OutputClosed. `failure` is what ended it other than its reader's going, as
+    when a disk is full.
     """
 
     def __init__(self, fd: int) -> None:
         self.lock = Turns()
+        self.failure: OSError | None = None
+        # What a terminal says once it is gone.
+        self._gone = {*_GONE, errno.EIO} if os.isatty(fd) else _GONE
         self._deadline = math.inf
         self._waiting: trio.CancelScope | None = None
         self._is_closed = False
@@ -156,8 +163,8 @@ class Output:
                     rest = rest[count:]
         except OSError as exc:
             self._is_closed = True
-            if exc.errno not in (errno.EPIPE, errno.EBADF, errno.ECONNRESET):
-                _log.warning("standard output cannot be written: %s", exc.strerror)
+            if exc.errno not in self._gone:
+                self.failure = exc
             raise OutputClosed from exc
 
     async def _push(self, writer: Writer, rest: memoryview, *, is_begun: bool) -> int:
