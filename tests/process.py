@@ -18,7 +18,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -42,9 +42,13 @@ Json = dict[str, Any]
 
 
 class Relay:
-    """One running `mcp-stdio`. `errors` is what it has said on stderr so far."""
+    """One running `mcp-stdio`. `errors` is what it has said on stderr so far.
 
-    def __init__(self, process: trio.Process, errors: IO[bytes]) -> None:
+    A read that takes longer than `limit` seconds fails.
+    """
+
+    def __init__(self, process: trio.Process, errors: IO[bytes], limit: float = LIMIT) -> None:
+        self._limit = limit
         self._process = process
         self._errors = errors
         self._buffer = bytearray()
@@ -142,7 +146,7 @@ class Relay:
 
     async def _read_more(self, size: int = 1 << 20) -> int:
         assert self._process.stdout is not None
-        with trio.fail_after(LIMIT):
+        with trio.fail_after(self._limit):
             data = await self._process.stdout.receive_some(size)
         self._buffer += data
         return len(data)
@@ -174,18 +178,23 @@ async def running(
     env: Mapping[str, str] | None = None,
     stdin: int | IO[bytes] = subprocess.PIPE,
     stdout: int | IO[bytes] = subprocess.PIPE,
+    wrapper: Sequence[str] = (),
+    limit: float = LIMIT,
 ) -> AsyncIterator[Relay]:
-    """`mcp-stdio *options url`; killed at the end if it is still there."""
+    """`mcp-stdio *options url`; killed at the end if it is still there.
+
+    `wrapper` is a command that becomes it.
+    """
     with tempfile.TemporaryFile() as errors:
         process = await trio.lowlevel.open_process(
-            command(url, *options),
+            [*wrapper, *command(url, *options)],
             stdin=stdin,
             stdout=stdout,
             stderr=errors,
             env=environment(env),
         )
         try:
-            yield Relay(process, errors)
+            yield Relay(process, errors, limit)
         finally:
             with trio.CancelScope(shield=True):
                 process.kill()
