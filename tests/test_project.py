@@ -32,6 +32,7 @@ CORE = {
     "spec",
     "splice",
     "sse",
+    "words",
 }
 """Plain synchronous Python: bytes and values in, values out."""
 
@@ -40,6 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": set(),
     "redaction": set(),
     "retry": set(),
+    "words": set(),
     "errors": {"redaction"},
     "splice": {"errors"},
     "outline": {"splice"},
@@ -72,7 +74,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "shaping": {"errors", "jsonrpc", "spec", "splice", "upstream"},
     "filtering": {"errors", "jsonrpc", "spec", "splice", "upstream"},
     "bridge": {"errors", "jsonrpc", "log", "spec", "splice", "upstream"},
-    "oauth": {"config", "errors", "http", "log", "redaction", "spec"},
+    "oauth": {"config", "errors", "http", "log", "redaction", "spec", "words"},
     "in_flight": {"errors", "jsonrpc", "spec", "upstream"},
     "delivery": {
         "descriptors",
@@ -85,7 +87,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "signals": set(),
     "sleep": set(),
-    "clients": set(),
+    "clients": {"words"},
     "terminal": set(),
     "last_words": {"errors", "jsonrpc", "spec"},
     # top

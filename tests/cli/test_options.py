@@ -11,8 +11,8 @@ import pytest
 
 from mcp_stdio.cli.arguments import Arguments, parse
 from mcp_stdio.cli.options import _parser, read, written
-from mcp_stdio.cli.values import join, split
 from mcp_stdio.errors import UsageFailure
+from mcp_stdio.words import join, split
 
 URL = "https://example.com/mcp"
 OPTIONS = Arguments.__annotations__.keys() | vars(Arguments()).keys()

@@ -64,6 +64,12 @@ def test_a_path_on_windows_is_no_list() -> None:
     assert found == [r"C:\Browser\browser.exe", SHOWN]
 
 
+def test_quotes_on_windows_hold_a_path_together_and_are_no_part_of_it() -> None:
+    browser = r'"C:\Program Files\Browser\browser.exe" --new %s'
+    (found, _) = commands(SHOWN, {"BROWSER": browser}, "win32")
+    assert found == [r"C:\Program Files\Browser\browser.exe", "--new", SHOWN]
+
+
 @pytest.mark.parametrize(
     "url",
     [
@@ -129,9 +135,9 @@ def script(tmp_path: Path) -> Callable[[str, str], str]:
 
 async def until_written(path: Path) -> str:
     with trio.fail_after(LIMIT):
-        while not path.exists() or not path.read_text().endswith("\n"):  # noqa: ASYNC110
+        while not path.exists() or not path.read_text(encoding="utf-8").endswith("\n"):  # noqa: ASYNC110
             await trio.sleep(0.01)
-    return path.read_text()
+    return path.read_text(encoding="utf-8")
 
 
 @posix_only
@@ -229,7 +235,7 @@ def test_nothing_of_ours_is_held_or_left(
     assert output == b""
     assert errors == b""
     assert process.returncode == 0
-    pid, session = map(int, (tmp_path / "pid").read_text().split())
+    pid, session = map(int, (tmp_path / "pid").read_text(encoding="utf-8").split())
     assert session == pid
     if ending == "stays":
         os.kill(pid, signal.SIGKILL)  # Raises if it was not there any more.

@@ -10,14 +10,14 @@ import argparse
 import math
 import os
 import re
-import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
 from mcp_stdio.cli.arguments import NO_RESOURCE
 from mcp_stdio.errors import quote
 from mcp_stdio.http.url import Url
+from mcp_stdio.words import join, split
 
 _UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 
@@ -179,43 +179,3 @@ def text(value: object, form: object) -> str:
         assert isinstance(value, tuple)
         return "=".join(value)
     return f"{value:.15g}" if isinstance(value, float) else str(value)
-
-
-def join(words: Sequence[str], platform: str) -> str:
-    """The command that `split` takes to these words."""
-    if platform != "win32":
-        return shlex.join(words)
-    import subprocess  # too much for every start
-
-    return subprocess.list2cmdline(words)
-
-
-def split(text: str, platform: str) -> Iterator[str]:
-    """The words of a command as a shell would see them, or Windows's programs.
-
-    Raises ValueError when a quote is not closed.
-    """
-    if platform != "win32":
-        yield from shlex.split(text)
-        return
-    # "Parsing C command-line arguments": backslashes count only before a quote.
-    word: str | None = None
-    is_quoted = False
-    for match in re.finditer(r'(\\*)(")|([ \t\r\n]+)|\\+|[^\\" \t\r\n]+', text):
-        slashes, mark, blank = match.groups()
-        if mark:
-            word = (word or "") + "\\" * (len(slashes) // 2)
-            if len(slashes) % 2:
-                word += mark
-            else:
-                is_quoted = not is_quoted
-        elif blank and not is_quoted:
-            if word is not None:
-                yield word
-            word = None
-        else:
-            word = (word or "") + match[0]
-    if is_quoted:
-        raise ValueError("No closing quotation")
-    if word is not None:
-        yield word

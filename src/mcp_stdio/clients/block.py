@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
-import subprocess
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from mcp_stdio.clients.table import CLIENTS, Client
+from mcp_stdio.words import join
 
 TO_PUT_IN = "REPLACE-ME"
 """Stands where a secret goes. One word, since a token is."""
@@ -105,7 +104,7 @@ def adding(server: Server, command: Sequence[str], platform: str) -> str:
         words += "--env", f"{variable}={_value(CLIENTS['claude-code'], server, variable)}"
     # `--env` takes all words up to the next option, so the name must not follow it.
     words += "--scope", "user", server.name, "--", *command, *server.arguments
-    return subprocess.list2cmdline(words) if platform == "win32" else shlex.join(words)
+    return join(words, platform)
 
 
 def _value(client: Client, server: Server, variable: str) -> str:

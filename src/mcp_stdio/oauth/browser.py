@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -24,6 +23,7 @@ import trio
 
 from mcp_stdio.errors import AuthorizationFailed
 from mcp_stdio.http.url import Url
+from mcp_stdio.words import split
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def commands(url: str, environ: Mapping[str, str], platform: str) -> Iterator[li
     for entry in environ.get("BROWSER", "").split(separator):
         # `%s` is the URL, `%c` a colon, `%%` a percent sign; without `%s` the URL comes last.
         try:
-            words = shlex.split(entry, posix=platform != "win32")
+            words = list(split(entry, platform))
         except ValueError:
             log.warning("an entry of `BROWSER` is passed over: its quotes do not match")
             continue
