@@ -16,6 +16,7 @@ import trio
 import trio.testing
 
 from mcp_stdio.errors import StoreFailure
+from mcp_stdio.oauth import private
 from mcp_stdio.oauth.record import FORMAT, Record
 from mcp_stdio.oauth.store import Entry, Store, default_directory
 from tests.oauth.keeper import URL, record, token
@@ -424,11 +425,10 @@ async def test_what_belongs_to_another_user_is_refused(posix_entry: Entry, what:
 
 
 @posix_only
-@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
-async def test_what_is_no_file_is_refused(posix_entry: Entry, make: object) -> None:
+@pytest.mark.parametrize("make", ["mkfifo", "mkdir"])  # by name: Windows has but one of them
+async def test_what_is_no_file_is_refused(posix_entry: Entry, make: str) -> None:
     posix_entry.path.parent.mkdir(mode=0o700, parents=True)
-    assert callable(make)
-    make(posix_entry.path, 0o600)
+    getattr(os, make)(posix_entry.path, 0o600)
     with pytest.raises(StoreFailure):
         posix_entry.read()
     with pytest.raises(StoreFailure):
@@ -451,6 +451,30 @@ async def test_a_place_where_nothing_can_be_created(tmp_path: Path) -> None:
 
 
 # The lock
+
+
+@pytest.mark.parametrize("denials", [0, 3])
+def test_what_is_denied_for_a_moment_is_done_a_moment_later(denials: int) -> None:
+    left = [PermissionError()] * denials
+
+    def act() -> str:
+        if left:
+            raise left.pop()
+        return "done"
+
+    assert private.patiently(act, 5) == "done"
+
+
+def test_what_stays_denied_is_said() -> None:
+    attempts = []
+
+    def act() -> None:
+        attempts.append(1)
+        raise PermissionError
+
+    with pytest.raises(PermissionError):
+        private.patiently(act, 5)
+    assert len(attempts) == 6
 
 
 async def test_writing_and_deleting_need_the_lock(entry: Entry) -> None:

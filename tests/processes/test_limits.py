@@ -102,6 +102,6 @@ def limit_memory(relay: Relay, more: int) -> None:
     """Let it have so many bytes more than it has now."""
     import resource
 
-    status = Path(f"/proc/{relay.process.pid}/status").read_text()
+    status = Path(f"/proc/{relay.process.pid}/status").read_text(encoding="utf-8")
     size = int(status.partition("VmSize:")[2].split()[0]) * 1024
     resource.prlimit(relay.process.pid, resource.RLIMIT_AS, (size + more, size + more))

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from mcp_stdio.oauth import private
 from mcp_stdio.oauth.record import Record
 from mcp_stdio.oauth.store import Entry, Store, default_directory
 from tests.faults.proc import needs_proc
@@ -257,7 +258,7 @@ async def test_a_place_where_nothing_can_be_made_is_told_to_the_client(tmp_path:
             answer = await relay.answer_to(await relay.request("initialize", INITIALIZE))
             assert answer["error"]["code"] == -33004
             assert str(file) in answer["error"]["message"]
-            assert "XDG_CONFIG_HOME" in answer["error"]["data"]["hint"]
+            assert private.PLACE in answer["error"]["data"]["hint"]
             await relay.close_stdin()
             assert await relay.wait() == 0
         assert not authority.seen

@@ -87,7 +87,7 @@ class Lock:
             raise StoreFailure(
                 f"`{self._directory / self._name}` cannot be locked: "
                 f"{exc.strerror or type(exc).__name__}",
-                hint="name a directory on a local file system with `XDG_CONFIG_HOME`",
+                hint=f"name a directory on a local file system with `{private.PLACE}`",
             ) from exc
         return True
 

@@ -36,6 +36,9 @@ _NEW = ".new"
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 _PATIENCE = 20 if sys.platform == "win32" else 0
+PLACE = "APPDATA" if sys.platform == "win32" else "XDG_CONFIG_HOME"
+"""The variable by which the user can name another directory."""
+
 _BINARY: int = getattr(os, "O_BINARY", 0)
 
 T = TypeVar("T")
@@ -182,7 +185,7 @@ class _ByPath(Directory):
         except FileNotFoundError:
             pass
         with explained(path, "opened"):
-            return _patiently(lambda: os.open(path, flags | _BINARY, 0o600))
+            return patiently(lambda: os.open(path, flags | _BINARY, 0o600))
 
     def status(self, name: str) -> os.stat_result:
         with explained(self._path / name, "read"):
@@ -190,12 +193,12 @@ class _ByPath(Directory):
 
     def rename(self, old: str, new: str) -> None:
         with explained(self._path / new, "written"):
-            _patiently(lambda: os.replace(self._path / old, self._path / new))
+            patiently(lambda: os.replace(self._path / old, self._path / new))
 
     def remove(self, name: str) -> None:
         try:
             with explained(self._path / name, "removed"):
-                _patiently(lambda: os.unlink(self._path / name))
+                patiently(lambda: os.unlink(self._path / name))
         except FileNotFoundError:
             pass
 
@@ -269,7 +272,7 @@ def _judge(fd: int, path: Path, *, mode: int, kind: int) -> None:
     if status.st_uid != os.geteuid():
         raise StoreFailure(
             f"`{path}` belongs to another user, who could read or replace what is kept there",
-            hint="run as that user, or name a directory of your own with `XDG_CONFIG_HOME`",
+            hint=f"run as that user, or name a directory of your own with `{PLACE}`",
         )
     if not status.st_mode & _OTHERS:
         return
@@ -277,7 +280,7 @@ def _judge(fd: int, path: Path, *, mode: int, kind: int) -> None:
     if os.fstat(fd).st_mode & _OTHERS:
         raise StoreFailure(
             f"`{path}` is open to other users, and its file system keeps no permissions",
-            hint="name a directory on another file system with `XDG_CONFIG_HOME`",
+            hint=f"name a directory on another file system with `{PLACE}`",
         )
     log.warning("`%s` was open to other users and is not any more (mode %04o)", path, mode)
 
@@ -299,14 +302,14 @@ def _unusable(path: Path, what: str, exc: OSError) -> StoreFailure:
     kind = Unwritable if exc.errno in _READ_ONLY else StoreFailure
     return kind(
         f"`{path}` could not be {what}: {exc.strerror or type(exc).__name__}",
-        hint="make it writable for you, or name another directory with `XDG_CONFIG_HOME`",
+        hint=f"make it writable for you, or name another directory with `{PLACE}`",
     )
 
 
 def _symlink(path: Path) -> StoreFailure:
     return StoreFailure(
         f"`{path}` is a symlink, and tokens are never kept behind one",
-        hint="put what it points to in its place, or name another directory with `XDG_CONFIG_HOME`",
+        hint=f"put what it points to in its place, or name another directory with `{PLACE}`",
     )
 
 
@@ -315,10 +318,13 @@ def _is_junction(status: os.stat_result) -> bool:
     return getattr(status, "st_reparse_tag", 0) == 0xA0000003
 
 
-def _patiently(action: Callable[[], T]) -> T:
-    # On Windows a file that another process has open for a moment can be neither opened nor
-    # replaced meanwhile. Rare and short, so it is waited for on the spot.
-    for _ in range(_PATIENCE):
+def patiently(action: Callable[[], T], attempts: int = _PATIENCE) -> T:
+    """Do it, and again a moment later where it is denied, at most so many times.
+
+    On Windows a file that another process has open for a moment can be neither opened nor replaced
+    meanwhile. Rare and short, so it is waited for on the spot.
+    """
+    for _ in range(attempts):
         try:
             return action()
         except PermissionError:
