@@ -150,7 +150,7 @@ async def test_cancelling_leaves_no_line(autojump_clock: MockClock) -> None:
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a pseudo-terminal")
 def test_a_terminal_has_a_live_line_and_colour_unless_it_is_told_otherwise() -> None:
     ours, theirs = os.openpty()
-    with open(ours, "rb"), open(theirs, "w") as stream:
+    with open(ours, "rb"), open(theirs, "w", encoding="utf-8") as stream:
         assert is_live(stream, {"TERM": "xterm"})
         assert has_colour(stream, {"TERM": "xterm", "NO_COLOR": ""})
         assert not has_colour(stream, {"TERM": "xterm", "NO_COLOR": "1"})

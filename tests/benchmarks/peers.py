@@ -144,7 +144,7 @@ class Relay:
         return int(self._status("voluntary_ctxt_switches"))
 
     def _status(self, name: str) -> str:
-        text = Path(f"/proc/{self.process.pid}/status").read_text()
+        text = Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8")
         return text.partition(f"{name}:")[2].split()[0]
 
 

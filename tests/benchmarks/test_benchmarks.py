@@ -48,7 +48,7 @@ def test_benchmark_measures_every_phase_of_every_contestant(
     head, *rows = rows_of(done.stdout)
     assert head == ["figure", "unit", "direct", "mcp-stdio", "other", "mcp-stdio / other"]
     assert all(len(row) == len(head) and "–" not in row[3:5] for row in rows)
-    samples = json.loads(file.read_text())
+    samples = json.loads(file.read_text(encoding="utf-8"))
     assert samples["rounds"] == 1
     assert len(samples["rows"]) == len(rows)
     for row in samples["rows"].values():

@@ -118,7 +118,9 @@ async def test_a_rotated_credential_is_taken_up_with_one_replay(
             assert "invalid_token" in error["message"]
             assert len(gate.refused) == 2
         for secret in FIRST, SECOND:
-            assert_hidden(secret, relay.errors.decode(), log.read_text(), json.dumps(error))
+            assert_hidden(
+                secret, relay.errors.decode(), log.read_text(encoding="utf-8"), json.dumps(error)
+            )
         assert len(server.requests(TOOL_CALL)) == 5
 
 
@@ -136,13 +138,13 @@ async def test_calls_refused_together_read_together(tmp_path: Path) -> None:
         command = f'"{sys.executable}" "{script}"'
         async with relaying(server.url, "--bearer-token-command", command) as relay:
             await relay.lives()
-            assert runs.read_text() == "x"
+            assert runs.read_text(encoding="utf-8") == "x"
             gate.token = SECOND
             file.write_text(SECOND)
             ids = [await relay.start_call("slow") for _ in range(20)]
             for id in ids:
                 assert "result" in await relay.answer(id)
-            assert runs.read_text() == "xx"
+            assert runs.read_text(encoding="utf-8") == "xx"
             assert 1 <= len(gate.refused) <= 20
 
 

@@ -53,7 +53,7 @@ class Source:
 
     def options_with(self, file: Path) -> list[str]:
         """The options, once the file is there."""
-        file.write_text(self.content)
+        file.write_text(self.content, encoding="utf-8")
         return [option.replace("FILE", file.as_posix()) for option in self.options]
 
 
@@ -216,7 +216,7 @@ async def test_a_secret_the_user_gave_shows_nowhere(
             assert len(answers) > len(ECHOES)
             heads = [str((received.target, received.headers)) for received in server.received]
             assert any(form in head for head in heads for form in (SECRET, QUOTED, "Basic"))
-            assert_hidden(SECRET, relay.errors.decode(), log.read_text(), *answers)
+            assert_hidden(SECRET, relay.errors.decode(), log.read_text(encoding="utf-8"), *answers)
 
     async with trio.open_nursery() as nursery:
         for number, source in enumerate(SOURCES.values()):
@@ -243,7 +243,7 @@ async def test_secrets_that_the_server_gives_show_nowhere(tmp_path: Path) -> Non
         own = [json.dumps(a) for a in answers if a["error"].get("data", {}).get("origin")]
         assert len(own) >= len(ECHOES)
         for secret in session, cookie:
-            assert_hidden(secret, relay.errors.decode(), log.read_text(), *own)
+            assert_hidden(secret, relay.errors.decode(), log.read_text(encoding="utf-8"), *own)
 
 
 async def test_credentials_of_a_proxy_show_nowhere(tmp_path: Path) -> None:
@@ -257,7 +257,9 @@ async def test_credentials_of_a_proxy_show_nowhere(tmp_path: Path) -> None:
                 if "error" not in answer:
                     server.tools["echo"] = echoing(500, "text/plain")
                     answer = await relay.call("echo")
-            assert_hidden(SECRET, relay.errors.decode(), log.read_text(), json.dumps(answer))
+            assert_hidden(
+                SECRET, relay.errors.decode(), log.read_text(encoding="utf-8"), json.dumps(answer)
+            )
 
 
 URL = "http://127.0.0.1:9/mcp"
@@ -374,7 +376,7 @@ async def test_a_secret_in_messages_shows_nowhere(tmp_path: Path) -> None:
         options = ("-vv", "--log-file", str(log), "--bearer-token", SECRET)
         async with relaying(server.url, *options) as relay:
             await relay.call("repeat", secret=SECRET, access_token=other, nested=json.dumps(SECRET))
-        for text in relay.errors.decode(), log.read_text():
+        for text in relay.errors.decode(), log.read_text(encoding="utf-8"):
             assert "request tools/call" in text
             assert_hidden(SECRET, text)
             assert_hidden(other, text)
@@ -387,9 +389,11 @@ async def test_the_log_file_gets_information_though_standard_error_is_quiet(tmp_
             server.tools["fails"] = echoing(500, "text/plain")
             await relay.call("fails")
     assert relay.errors == b""
-    assert f" NOTICE mcp_stdio.serving: version {__version__} relays to " in log.read_text()
-    assert " INFO mcp_stdio." in log.read_text()
-    assert " DEBUG " not in log.read_text()
+    assert f" NOTICE mcp_stdio.serving: version {__version__} relays to " in log.read_text(
+        encoding="utf-8"
+    )
+    assert " INFO mcp_stdio." in log.read_text(encoding="utf-8")
+    assert " DEBUG " not in log.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("lane", LANES)

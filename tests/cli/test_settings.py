@@ -365,7 +365,7 @@ def test_the_secret_of_a_client_is_known_as_one() -> None:
 def test_sources_arrive_in_order(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")
-    argv = ("--header-command", "sh -c 'x y'", "--header-file", str(file))
+    argv = ("--header-command", 'sh -c "x y"', "--header-file", str(file))
     headers = (
         Source(option="--header-file", gives="headers", path=str(file)),
         Source(

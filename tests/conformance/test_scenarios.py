@@ -167,7 +167,9 @@ def test_the_table_has_what_the_requirement_set_scores(
     suite: Sequence[str | Path], revision: str
 ) -> None:
     requirements = Path(suite[-1]).parents[1] / "requirements" / f"{revision}.yaml"
-    listed = re.search(r"^client:\n((?:  - .+\n)+)", requirements.read_text(), re.MULTILINE)
+    listed = re.search(
+        r"^client:\n((?:  - .+\n)+)", requirements.read_text(encoding="utf-8"), re.MULTILINE
+    )
     assert listed is not None
     scored = {line.removeprefix("  - ") for line in listed[1].splitlines()}
     assert scored == set(SCENARIOS[revision]) - {LATE}

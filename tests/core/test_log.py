@@ -289,7 +289,7 @@ def test_a_second_setup_replaces_the_first(tmp_path: Path) -> None:
     path = tmp_path / "log"
     done = run(f"log.setup(0, {str(path)!r})\nlog.setup(-1)\n{SAY}")
     assert done.stderr.splitlines() == ["mcp-stdio: error: ours 40", "mcp-stdio: error: theirs 40"]
-    assert path.read_text() == ""
+    assert path.read_text(encoding="utf-8") == ""
 
 
 def test_the_log_file_is_appended_and_private(tmp_path: Path) -> None:
@@ -300,7 +300,7 @@ def test_the_log_file_is_appended_and_private(tmp_path: Path) -> None:
             "logging.getLogger('mcp_stdio').info('Bearer abcd')"
         )
         assert len(done.stderr.splitlines()) == 2
-    lines = path.read_text().splitlines()
+    lines = path.read_text(encoding="utf-8").splitlines()
     assert len(lines) == 14
     assert " INFO mcp_stdio.x: ours 20" in lines[0]
     assert " NOTICE mcp_stdio.x: ours 25" in lines[1]

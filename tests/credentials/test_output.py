@@ -69,7 +69,7 @@ async def test_a_command_that_takes_too_long_is_ended_with_all_it_has_started(
                 while not file.exists():  # noqa: ASYNC110 - what a process does
                     await trio.sleep(0.01)
                 nursery.cancel_scope.cancel()
-        while _is_alive(int(file.read_text())):  # noqa: ASYNC110 - the same
+        while _is_alive(int(file.read_text(encoding="utf-8"))):  # noqa: ASYNC110 - the same
             await trio.sleep(0.01)
 
 
@@ -80,7 +80,9 @@ def _is_alive(pid: int) -> bool:
         return False
     # In a container nobody may collect what has lost its parent.
     stat = Path(f"/proc/{pid}/stat")
-    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    return (
+        not stat.exists() or stat.read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+    )
 
 
 @posix_only
@@ -90,7 +92,7 @@ async def test_what_stays_in_the_background_holds_up_nobody(tmp_path: Path) -> N
     done = await run(("sh", "-c", f"sleep 1000 & echo $! >{file}; echo t0k3n"))
     assert done == Output(b"t0k3n\n")
     assert time.monotonic() - begun < LIMIT
-    os.kill(int(file.read_text()), signal.SIGKILL)  # it was left alone
+    os.kill(int(file.read_text(encoding="utf-8")), signal.SIGKILL)  # it was left alone
 
 
 async def test_too_much_is_cut_off_and_ends_the_command() -> None:

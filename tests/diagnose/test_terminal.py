@@ -228,7 +228,7 @@ async def test_in_a_real_terminal_emulator(nursery: trio.Nursery, tmp_path: Path
         last = run("capture-pane", "-p").rstrip().splitlines()
     finally:
         run("kill-server")
-    assert over.read_text() == "5\n"
+    assert over.read_text(encoding="utf-8") == "5\n"
     assert any(re.search(r"\n. HTTP        [12] s$", picture) for picture in seen), seen
     rows = final(last, server.port)
     assert rows[1:8] == FINAL

@@ -30,7 +30,10 @@ def holdings(pid: int) -> Holdings:
         _status(pid, "VmRSS") * 1024,
         len(os.listdir(directory / "fd")),
         _status(pid, "Threads"),
-        sum(len(path.read_text().split()) for path in directory.glob("task/*/children")),
+        sum(
+            len(path.read_text(encoding="utf-8").split())
+            for path in directory.glob("task/*/children")
+        ),
     )
 
 
@@ -41,12 +44,12 @@ def peak_memory(pid: int) -> int:
 
 def cpu_seconds(pid: int) -> float:
     """CPU time used, in user and kernel mode."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _status(pid: int, name: str) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1])
     raise KeyError(name)

@@ -877,7 +877,7 @@ async def test_a_store_that_cannot_be_used_is_said(
             await ask(client)
         assert caught.value.hint
     assert rig.authority.fetched == []
-    assert json.loads(path.read_text()) == {"version": 99}
+    assert json.loads(path.read_text(encoding="utf-8")) == {"version": 99}
 
 
 class Full(Entry):

@@ -377,7 +377,7 @@ async def test_the_page_is_opened_without_our_secrets(person: Person, tmp_path: 
         await performer(person, OAuth(), environ=environ).perform(flow())
         while not file.exists():  # noqa: ASYNC110 - it is not waited for, and outlives the flow
             await trio.sleep(0.05)
-    arguments, got = json.loads(file.read_text())
+    arguments, got = json.loads(file.read_text(encoding="utf-8"))
     assert arguments == person.pages
     assert person.opened == [True]
     assert got["OTHER"] == "kept"

@@ -156,7 +156,7 @@ def test_a_tag_that_the_tree_does_not_bear_out_is_refused(
     tree: Path, file: str, old: str, new: str, complaint: str
 ) -> None:
     path = tree / file
-    path.write_text(path.read_text().replace(old, new))
+    path.write_text(path.read_text(encoding="utf-8").replace(old, new))
     code, printed = checked(tree, "v1.2.3")
     assert code == 1
     assert printed.startswith(f"error: {complaint}")

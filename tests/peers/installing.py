@@ -69,6 +69,6 @@ def run(command: Sequence[str | Path], folder: Path) -> None:
 
 def _mark(place: Path) -> str | None:
     try:
-        return (place / MARK).read_text()
+        return (place / MARK).read_text(encoding="utf-8")
     except OSError:
         return None

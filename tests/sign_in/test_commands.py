@@ -179,7 +179,7 @@ def test_status_of_a_file_of_a_newer_release(
     environ: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = kept(environ).path
-    path.write_text(path.read_text().replace('"version": 1', '"version": 99'))
+    path.write_text(path.read_text(encoding="utf-8").replace('"version": 1', '"version": 99'))
     sign_in.status(None, as_json=True, environ=environ)
     (account,) = json.loads(capsys.readouterr().out)["accounts"]
     assert "newer release" in account["problem"]

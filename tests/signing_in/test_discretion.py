@@ -56,7 +56,7 @@ async def test_no_token_shows(
 
     places = {
         "standard error": said,
-        "log file": file.read_text() if file.exists() else "",
+        "log file": file.read_text(encoding="utf-8") if file.exists() else "",
         "arguments": arguments.decode(),
         "messages": json.dumps(heard),
         "commands": str(printed),

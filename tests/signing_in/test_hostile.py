@@ -262,7 +262,7 @@ async def test_what_a_hostile_server_tries_comes_to_nothing(
     received = hostile.received[name]
     assert {place for place, _ in received} <= case.reached
     assert ("authorize" in case.reached) == ("authorize" in dict(received))
-    opened = log.read_text().splitlines() if log.exists() else []
+    opened = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
     pages = [line for line in opened if line.startswith("opened ")]
     assert all(page.startswith(f"opened {hostile.at(name)}/authorize?") for page in pages)
     assert len(pages) == ("authorize" in case.reached)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -237,11 +236,11 @@ async def test_login_meets_a_relay_that_waits_for_somebody(machine: Machine, sit
                 await trio.run_process(command(site.url, "login"), stderr=file, env=env)
 
         nursery.start_soon(login)
-        await until(lambda: window in told.read_text())
-        assert str(relay.pid) in told.read_text()
+        await until(lambda: window in told.read_text(encoding="utf-8"))
+        assert str(relay.pid) in told.read_text(encoding="utf-8")
         elsewhere = [*map(str, browsers.plain()), "--log", str(machine.log), window]
         await trio.run_process(elsewhere)
-    assert "signed in\n" in told.read_text()
+    assert "signed in\n" in told.read_text(encoding="utf-8")
     assert site.told(SIGNED_IN) != []
     assert len(site.told("issued")) == 1
 
@@ -259,7 +258,7 @@ async def test_a_relay_that_is_killed_leaves_its_sign_in_to_another(
             assert machine.windows[0] in answer["result"]["instructions"]
             await second.send(method="notifications/initialized")
             assert len(machine.windows) == 1
-            first.signal(signal.SIGKILL)
+            first.kill()
             with trio.fail_after(LIMIT):
                 assert "list_changed" in (await second.read())["method"]
             assert await call(second) == "hello"

@@ -61,7 +61,7 @@ def test_closed_standard_descriptors_are_occupied(
         timeout=60,
         check=False,
     )
-    assert path.read_text() == repr(found)
+    assert path.read_text(encoding="utf-8") == repr(found)
 
 
 @pytest.fixture(params=["reopened", "asked"])
