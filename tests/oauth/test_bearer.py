@@ -881,12 +881,48 @@ async def test_a_store_that_cannot_be_used_is_said(
 
 
 class Full(Entry):
-    """Where no tokens can be kept any more."""
+    """Where no tokens can be kept until somebody clears up."""
+
+    has_room = False
 
     def write(self, record: Record) -> None:
-        if record.tokens is not None:
+        if record.tokens is not None and not self.has_room:
             raise StoreFailure("no space left on device")
         super().write(record)
+
+
+async def test_what_a_full_disk_did_not_take_is_written_once_there_is_room(
+    rig: Rig, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What lies there is used up, and the next start would need a person."""
+    before = await rig.signed_in(expires_at=now() - 1000)
+    entry = Full(rig.directory / "kept", MCP, None, "default")
+    client = rig.client(rig.bearer(entry=entry))
+    assert await ask(client) == 200
+    await trio.sleep(5 * LOOK)
+    assert rig.kept() == before
+    assert caplog.text.count("no space left on device") == 1
+    entry.has_room = True
+    await trio.sleep(LOOK)
+    kept = rig.kept()
+    assert kept is not None
+    assert rig.server.shown[-1] == f"Bearer {kept.access_token}"
+    assert "is kept now" in caplog.text
+    assert await ask(rig.client()) == 200  # another process
+    assert rig.authority.names == ["refresh_token"]
+
+
+async def test_what_others_have_written_since_is_not_undone(
+    rig: Rig, autojump_clock: MockClock
+) -> None:
+    await rig.signed_in(expires_at=now() - 1000)
+    entry = Full(rig.directory / "kept", MCP, None, "default")
+    client = rig.client(rig.bearer(entry=entry))
+    assert await ask(client) == 200
+    written = await rig.signed_in()
+    entry.has_room = True
+    await trio.sleep(2 * LOOK)
+    assert rig.kept() == written
 
 
 class ReadOnly(Entry):

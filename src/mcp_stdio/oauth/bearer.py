@@ -390,6 +390,7 @@ class Bearer:
                 attempt = self._begin(Aim.RENEWAL, None, None)
                 await attempt.is_over.wait()
             else:
+                await self._kept.catch_up()
                 with trio.move_on_after(min(LOOK, self._held.due_in)):
                     await changed.wait()
 

@@ -3,15 +3,16 @@
 Owns whether others have written since: other relays renew the same tokens, and people sign in and
 out by hand. Nobody tells of that, so it is looked for, by what a directory says of the file; it is
 read only when that has changed. What cannot be written, as in a home that is read-only, is kept
-here, for as long as this program runs and nobody else writes. No secret of a record is shown in the
-log once it was here. When to look, and what to make of it, is `bearer`'s business.
+here, for as long as this program runs and nobody else writes, or until there is room. No secret of
+a record is shown in the log once it was here. When to look, and what to make of it, is the business
+of `bearer`.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from math import inf
 
 import trio
@@ -86,6 +87,24 @@ class Kept:
             self._unwritten = record
         else:
             self._seen, self._unwritten = self.entry.mark(), None
+
+    async def catch_up(self) -> None:
+        """Write what could not be written when it came, if there is room now and nobody else has.
+
+        What lies there may be of no use any more, and the next start would need a person again.
+        """
+        if self._unwritten is not None:
+            with suppress(StoreFailure), trio.move_on_after(PAUSE):
+                async with self.alone() as unwritable:
+                    if unwritable is None:
+                        self._write_late()
+
+    def _write_late(self) -> None:
+        record = self._unwritten  # which may have been written meanwhile, for a newer one
+        if record is not None and self.entry.mark() == self._seen:
+            self.entry.write(record)
+            self._seen, self._unwritten = self.entry.mark(), None
+            log.warning("the sign-in is kept now, also beyond this run")
 
     def has_changed(self) -> bool:
         """Whether it is another one than was read or written here, as far as was looked."""
