@@ -359,16 +359,20 @@ async def test_the_session_is_as_verbose_as_any_request_under_way(
     assert upstream.order()[2:4] == ["logging/setLevel", "tools/call"]
 
 
-async def test_requests_at_the_same_time_set_the_level_once(autojump_clock: MockClock) -> None:
-    """B-55"""
-    rules = {"logging/setLevel": slowly(1), "tools/call": slowly(10)}
+@pytest.mark.parametrize("seconds", [0, 1])
+async def test_requests_at_the_same_time_set_the_level_once_and_keep_their_order(
+    seconds: float, autojump_clock: MockClock
+) -> None:
+    """B-55, P4"""
+    rules = {"logging/setLevel": slowly(seconds), "tools/call": slowly(10)}
     upstream = Era({"logging": {}}, **rules)
     async with bridging(upstream) as client:
-        asked = [client.call(level="info") for _ in range(5)]
+        asked = [client.call(params={"n": number}, level="info") for number in range(10)]
         await client.done(*asked)
     assert await levels_set(upstream) == ["info"]
     first_calls = [message.method for message in upstream.got[2:]]
-    assert first_calls == ["logging/setLevel"] + ["tools/call"] * 5
+    assert first_calls == ["logging/setLevel"] + ["tools/call"] * 10
+    assert [message.params["n"] for message in upstream.got[3:]] == list(range(10))
 
 
 async def test_who_needs_no_other_level_does_not_wait_for_one(autojump_clock: MockClock) -> None:

@@ -235,10 +235,11 @@ async def test_an_initialize_that_failed_by_accident_is_played_again(
         assert here.session.methods() == 2 * ["initialize"]  # one for all three
 
         here.session.rules["initialize"] = [1.0, ACCEPTED]
-        calls = [here.client.ask(CALL) for _ in range(3)]
+        calls = [here.client.ask(CALL, {"n": number}) for number in range(20)]
         await here.client.done(*calls)
-        assert [each.result for each in calls] == [{}, {}, {}]
-        assert here.session.methods()[2:] == ["initialize", INITIALIZED, *3 * [CALL]]
+        assert [each.result for each in calls] == 20 * [{}]
+        assert here.session.methods()[2:] == ["initialize", INITIALIZED, *20 * [CALL]]
+        assert [each.params["n"] for each in here.session.seen[4:]] == list(range(20))  # P4
         again = here.session.seen[2]
         assert again.params == INITIALIZE
         assert again.id != asked.relayed.message.id

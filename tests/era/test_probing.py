@@ -166,7 +166,7 @@ async def test_an_accident_decides_no_era(autojump_clock: MockClock, accident: A
 
 
 async def test_a_request_without_discover_costs_one_of_our_own(autojump_clock: MockClock) -> None:
-    """D-B: its `_meta` is the client's; many requests share it."""
+    """D-B, P4: its `_meta` is the client's; many requests share it, and leave in their order."""
     async with world([1.0, FOUND]) as here:
         calls = [here.client.ask(CALL, PARAMS | {"n": number}) for number in range(20)]
         await here.client.done(*calls)
@@ -174,8 +174,23 @@ async def test_a_request_without_discover_costs_one_of_our_own(autojump_clock: M
         assert here.modern.methods() == [DISCOVER, *20 * [CALL]]
         probe = here.modern.seen[0]
         assert probe.params == {"_meta": META}
-        assert here.modern.seen[1:] != []
-        assert {each.params["n"] for each in here.modern.seen[1:]} == set(range(20))
+        assert [each.params["n"] for each in here.modern.seen[1:]] == list(range(20))
+
+
+async def test_what_comes_when_the_era_is_known_overtakes_nothing_that_waited(
+    autojump_clock: MockClock,
+) -> None:
+    """P4"""
+    known = trio.Event()
+    async with world([known, FOUND]) as here:
+        calls = [here.client.ask(CALL, PARAMS | {"n": number}) for number in range(20)]
+        await wait_all_tasks_blocked()
+        known.set()
+        while here.probing.verdict is Verdict.UNKNOWN:
+            await trio.lowlevel.checkpoint()
+        calls.append(here.client.ask(CALL, PARAMS | {"n": 20}))
+        await here.client.done(*calls)
+        assert [each.params["n"] for each in here.modern.seen[1:]] == list(range(21))
 
 
 async def test_a_probe_of_our_own_says_who_we_are_if_the_client_does_not(

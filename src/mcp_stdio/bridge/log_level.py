@@ -40,8 +40,10 @@ class LogLevel:
 
     async def begin(self, level: str, turn: Turn) -> None:
         """See to it that the server sends messages of `level`, until the matching `end`."""
+        await turn.come()  # whoever was read first tells the server, and leaves first
         self._wanted.append(level)
-        if self._told == reshaping.most_verbose(self._wanted):
+        # Also who wants nothing new waits while the server is being told, and overtakes nobody.
+        if self._told == reshaping.most_verbose(self._wanted) and not self._telling.locked():
             return
         turn.over()
         async with self._telling:

@@ -11,7 +11,7 @@ kept, and played again before the next message. What an answer proves is decided
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import trio
@@ -26,8 +26,11 @@ from mcp_stdio.upstream import Call, Emit, Upstream, ask, own_call
 from mcp_stdio.upstream.refusal import HttpRefusal
 from mcp_stdio.upstream.renewal import Renewal
 from mcp_stdio.upstream.standing import Standing
+from mcp_stdio.upstream.turn import Queue
 
 log = logging.getLogger(__name__)
+
+Deliver = Callable[[Message, Call], Awaitable[None]]
 
 
 class Handshaking:
@@ -52,6 +55,7 @@ class Handshaking:
         self._initialize: Message | None = None  # the client's own
         self._settled = trio.Event()  # no `initialize` of the client is under way
         self._settled.set()
+        self._departures = Queue()  # of what waits until somebody serves the client
         self._standing = Standing()
         self._told: Mapping[str, Any] = {}  # the capabilities that the client knows of
         self._replay = Renewal(nursery, self._play_again, "open the connection to the server")
@@ -96,11 +100,7 @@ class Handshaking:
         if message.method == spec.INITIALIZE:
             await self._begin(message, call)
             return
-        if not self._settled.is_set():
-            await self._settled.wait()
-        if self._standing.concerns(message):
-            call = call.answering(self._standing.noting(message, call.emit))
-        await self._doubt.send(message, call, self._current)
+        await self._keep_order(self._request, message, call)
 
     def refresh(self) -> None:
         """See `Upstream.refresh`."""
@@ -112,6 +112,28 @@ class Handshaking:
         async with trio.open_nursery() as nursery:
             for candidate in self._candidates:
                 nursery.start_soon(candidate.upstream.aclose)
+
+    async def _keep_order(self, deliver: Deliver, message: Message, call: Call) -> None:
+        """Deliver a message whose turn has come, behind an `initialize` that is under way.
+
+        What waits for a server that can be reached leaves in the order in which it was read, and
+        stops no further `initialize` meanwhile (P4).
+        """
+        if not self._settled.is_set():
+            await self._settled.wait()
+        if self._accepted is not None and self._departures.first is None:
+            await deliver(message, call)
+            return
+        call.pass_to(self._departures)
+        try:
+            await deliver(message, call)
+        finally:
+            call.turn.over()
+
+    async def _request(self, message: Message, call: Call) -> None:
+        if self._standing.concerns(message):
+            call = call.answering(self._standing.noting(message, call.emit))
+        await self._doubt.send(message, call, self._current)
 
     # The client's initialize
 
@@ -184,8 +206,9 @@ class Handshaking:
             await self._respond(message, call)
             return
         await call.turn.come()
-        if not self._settled.is_set():
-            await self._settled.wait()
+        await self._keep_order(self._notify, message, call)
+
+    async def _notify(self, message: Message, call: Call) -> None:
         if self._accepted is None and message.method == spec.INITIALIZED:
             # Playing `initialize` again sends its own.
             log.warning("dropped `%s`: there is no session", message.method)
@@ -198,7 +221,6 @@ class Handshaking:
     async def _current(self, call: Call) -> Served:
         """Who serves the client; found anew if nobody does yet. Raises RelayError."""
         while self._accepted is None:
-            call.turn.over()
             await self._replay.join()
         return self._accepted
 

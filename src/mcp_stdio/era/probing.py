@@ -23,9 +23,10 @@ from mcp_stdio.era.evidence import Outcome, Verdict
 from mcp_stdio.errors import CannotBridge, RelayError, TimedOut
 from mcp_stdio.jsonrpc import METHOD_NOT_FOUND, Message
 from mcp_stdio.last_words import last_words
-from mcp_stdio.upstream import Call, Emit, Upstream, ask, own_call
+from mcp_stdio.upstream import Call, Emit, Sending, Upstream, ask, own_call
 from mcp_stdio.upstream.refusal import HttpRefusal
 from mcp_stdio.upstream.renewal import Renewal
+from mcp_stdio.upstream.turn import Queue
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +86,7 @@ class Probing:
         self._listens: set[trio.CancelScope] = set()
         self._discovered = trio.Event()  # the last of them is over
         self._discovered.set()
+        self._departures = Queue()  # of what waits until the era is known
 
     async def send(self, message: Message, call: Call) -> None:
         """Deliver one message; see `Upstream.send`."""
@@ -92,14 +94,10 @@ class Probing:
             await self._send_unanswered(message, call)
         elif message.method == spec.DISCOVER:
             await self._discover(message, call)
+        elif self.verdict is Verdict.UNKNOWN or self._departures.first is not None:
+            await self._when_settled(message, call)
         else:
-            self._example = message
-            if self.verdict is Verdict.UNKNOWN:
-                await self._settle(call)
-            if message.method == spec.LISTEN:
-                await self._listen(message, call)
-            else:
-                await self._request(message, call)
+            await self._deliver(message, call)
 
     def refresh(self) -> None:
         """See `Upstream.refresh`."""
@@ -176,6 +174,27 @@ class Probing:
 
     # Other requests
 
+    async def _when_settled(self, message: Message, call: Call) -> None:
+        """Deliver a request once the era is known.
+
+        What waits for that leaves in the order in which it was read, and stops no discover of the
+        client meanwhile (P4).
+        """
+        await call.turn.come()
+        call.pass_to(self._departures)
+        try:
+            if self.verdict is Verdict.UNKNOWN:
+                self._example = message
+                await self._settle()
+            await self._deliver(message, call)
+        finally:
+            call.turn.over()
+
+    def _deliver(self, message: Message, call: Call) -> Sending:
+        self._example = message
+        deliver = self._listen if message.method == spec.LISTEN else self._request
+        return deliver(message, call)
+
     async def _request(self, message: Message, call: Call) -> None:
         if self._is_certain:
             await (await self._current(call)).upstream.send(message, call)
@@ -197,13 +216,12 @@ class Probing:
             for word in last_words(message, _changed()):
                 await call.emit(word)
 
-    async def _settle(self, call: Call) -> None:
+    async def _settle(self) -> None:
         """Find out the era: by a discover of the client that is under way, or by one of our own.
 
         Raises RelayError where the server cannot be asked; one that does not answer in time is
         taken for one of the handshake era, until it says otherwise (D-D).
         """
-        call.turn.over()
         with trio.move_on_after(PROBE_TIME):
             await self._discovered.wait()
         with trio.move_on_after(PROBE_TIME):
