@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mcp_stdio.diagnose import facts
 from mcp_stdio.diagnose.report import Report, Stage, as_object, exit_code
 from mcp_stdio.diagnose.view import Silent, summary
 from mcp_stdio.errors import (
@@ -17,6 +18,7 @@ from mcp_stdio.errors import (
     Unreachable,
     UsageFailure,
 )
+from mcp_stdio.http.observer import Certificate
 
 
 class Clock:
@@ -100,3 +102,11 @@ def test_an_interrupt_between_two_stages(report: Report) -> None:
     report.interrupted()
     assert report.exit_code == 130
     assert summary(report) == "interrupted, exit code 130"
+
+
+def test_a_certificate_that_says_little() -> None:
+    found = facts.distrusted(Certificate("", (), "", None, None), 0.0)
+    assert found.text == (
+        "the certificate is that of nobody who is named, for no name, issued by nobody who is named"
+    )
+    assert found.facts == {"tls": {"subject": "", "names": (), "issuer": ""}}

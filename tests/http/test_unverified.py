@@ -107,6 +107,16 @@ async def test_it_is_seen_whatever_is_wrong_with_it(
     nursery.cancel_scope.cancel()
 
 
+async def test_what_cannot_be_read_is_not_shown(nursery: trio.Nursery, tmp_path: Path) -> None:
+    """A name in no encoding; to the server's own library it is one all the same."""
+    file = shown(tmp_path, names=1)
+    certificate, begin, key = file.read_text().partition("-----BEGIN PRIVATE")
+    damaged = ssl.PEM_cert_to_DER_cert(certificate).replace(b"h0.example", b"\xff\xfeexample.")
+    file.write_text(ssl.DER_cert_to_PEM_cert(damaged) + begin + key)
+    assert await (await listening(nursery, file)).shows() is None
+    nursery.cancel_scope.cancel()
+
+
 async def test_through_a_socks_proxy(nursery: trio.Nursery, tmp_path: Path, setenv: Setenv) -> None:
     pytest.importorskip("socksio")
     proxy = SocksProxy()

@@ -26,11 +26,14 @@ OVER_SSE = "HTTP+SSE"
 """The transports, as the candidates for a handshake are called."""
 
 SHOWN = 4
-"""Addresses of a name that are shown: big sites have more."""
+"""Addresses of a name, and names in a certificate, that are shown: big sites have more."""
 
 NOT_ALLOWED = 405
 UNKNOWN_SESSION = 404
 """What a DELETE is answered with by a server that lets no session be ended, or has it no more."""
+
+NOBODY = "nobody who is named"
+"""Who has made a certificate, or is meant by it, where it does not say."""
 
 _DAY = 24 * 3600
 _EPOCH = date(1970, 1, 1)
@@ -108,8 +111,9 @@ def distrusted(certificate: Certificate, now: float) -> Found:
     names = [f"`{name}`" for name in certificate.names[:SHOWN]]
     more = len(certificate.names) - SHOWN
     shown = ", ".join(names) + (f" and {more} more" if more > 0 else "")
-    text = f"the certificate is that of `{certificate.subject}`, for {shown or 'no name'}"
-    text += f", issued by {certificate.issuer or 'nobody who is named'}"
+    whose = f"`{certificate.subject}`" if certificate.subject else NOBODY
+    text = f"the certificate is that of {whose}, for {shown or 'no name'}"
+    text += f", issued by {certificate.issuer or NOBODY}"
     if certificate.begins is not None and certificate.expires is not None:
         text += f", valid from {_date(certificate.begins)} to {_date(certificate.expires)}"
     return Found(text, {"tls": _facts_of(certificate, now)})

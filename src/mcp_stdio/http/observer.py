@@ -112,7 +112,10 @@ class _Resolver(trio.abc.HostnameResolver):
 def facts_of(connection: ssl.SSLObject | trio.SSLStream[Any]) -> Secured:
     """What a handshake that is over has settled."""
     cipher = connection.cipher()
-    found = connection.getpeercert()  # empty unless it was verified
+    try:
+        found = connection.getpeercert()  # empty unless it was verified
+    except (ValueError, ssl.SSLError):
+        found = None  # it holds text that is none
     return Secured(
         version=connection.version() or "TLS",
         cipher="" if cipher is None else cipher[0],
