@@ -15,6 +15,7 @@ from mcp_stdio.config import Tls
 from mcp_stdio.errors import (
     BadAnswer,
     ConnectionLost,
+    Distrusted,
     ProxyFailure,
     RelayError,
     TlsFailure,
@@ -551,7 +552,7 @@ async def test_an_unknown_authority(nursery: trio.Nursery, lane: Lane) -> None:
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
     server = await nursery.start(serve, answering(OK), context)
     error = await failure(lane, post(server.url()))
-    assert type(error) is TlsFailure
+    assert type(error) is Distrusted
     assert "--cacert" in (error.hint or "")
 
 
@@ -562,7 +563,7 @@ async def test_a_certificate_for_another_name(
     authority.issue_cert("elsewhere.example").configure_cert(context)
     server = await nursery.start(serve, answering(OK), context)
     error = await failure(lane, post(server.url()))
-    assert type(error) is TlsFailure
+    assert type(error) is Distrusted
     assert "host name" in (error.hint or "")
 
 
