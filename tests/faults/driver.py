@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -59,24 +60,28 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "mcp_stdio", *arguments]
 
 
-class Relay:
-    """A running relay. `said` is what it wrote besides answers, `errors` its standard error."""
+class Client(ABC):
+    """A client of the relay, however its lines travel.
 
-    def __init__(self, process: trio.Process) -> None:
-        self.process = process
+    `said` is what came besides answers; the `unanswerable` ids are to have none.
+    """
+
+    def __init__(self) -> None:
         self.said: list[Json] = []
-        self.errors = bytearray()
         self.unanswerable: set[object] = set()
         self._answers: dict[object, list[Json]] = {}
         self._asked: list[object] = []
         self._news = trio.Event()
-        self._is_over = False  # standard output has ended
-        self._is_silent = False  # and standard error as well
+        self._is_over = False  # the relay's output has ended
 
+    @abstractmethod
     async def write(self, data: bytes) -> None:
-        assert self.process.stdin is not None
-        with trio.fail_after(LIMIT):
-            await self.process.stdin.send_all(data)
+        """Write to the relay's standard input."""
+
+    @property
+    def errors_said(self) -> str:
+        """What the relay said besides, for whoever looks into a failure."""
+        return ""
 
     def expects(self, *ids: object) -> None:
         """What is written as bytes has requests with these ids."""
@@ -102,12 +107,12 @@ class Relay:
         """Wait for the answer to a request."""
         with trio.fail_after(LIMIT):
             while id not in self._answers:
-                assert not self._is_over, f"no answer to {id}\n{self.errors.decode()}"
+                assert not self._is_over, f"no answer to {id}\n{self.errors_said}"
                 await self._news.wait()
         return self._answers[id][0]
 
-    async def ask(self, method: str, params: Json | None = None) -> Json:
-        return await self.answer(await self.request(method, params))
+    async def ask(self, method: str, params: Json | None = None, id: object = None) -> Json:
+        return await self.answer(await self.request(method, params, id))
 
     async def start_call(self, tool: str, **arguments: Any) -> object:
         return await self.request(TOOL_CALL, {"name": tool, "arguments": arguments})
@@ -137,6 +142,47 @@ class Relay:
         answer = await self.call("echo")
         assert answer.get("result", {}).get("content", [{}])[0].get("text") == "echo", answer
 
+    def check_answers(self) -> None:
+        """One answer for each request; to be called when the relay has ended."""
+        for id in self._asked:
+            expected = 0 if id in self.unanswerable else 1
+            assert len(self._answers.get(id, [])) == expected, (id, self._answers.get(id))
+        asked = {(type(id), id) for id in (*self._asked, None)}  # without an id: no message read
+        assert {(type(id), id) for id in self._answers} <= asked
+
+    def take(self, line: bytes | bytearray) -> None:
+        """One line of the relay's standard output has come."""
+        message = json.loads(line)
+        assert message["jsonrpc"] == "2.0"
+        if "method" in message:
+            self.said.append(message)
+        else:
+            self._answers.setdefault(message.get("id"), []).append(message)
+
+    def tell(self) -> None:
+        """Something has come, or ended."""
+        self._news.set()
+        self._news = trio.Event()
+
+
+class Relay(Client):
+    """A running relay. `errors` is what it wrote to standard error."""
+
+    def __init__(self, process: trio.Process) -> None:
+        super().__init__()
+        self.process = process
+        self.errors = bytearray()
+        self._is_silent = False  # standard error has ended as well
+
+    @property
+    def errors_said(self) -> str:
+        return self.errors.decode()
+
+    async def write(self, data: bytes) -> None:
+        assert self.process.stdin is not None
+        with trio.fail_after(LIMIT):
+            await self.process.stdin.send_all(data)
+
     async def leave(self) -> None:
         """End the input and check what must hold by then."""
         assert self.process.stdin is not None
@@ -148,10 +194,7 @@ class Relay:
         said = self.errors.decode()
         assert code == 0, said
         assert "Traceback" not in said, said
-        for id in self._asked:
-            expected = 0 if id in self.unanswerable else 1
-            assert len(self._answers.get(id, [])) == expected, (id, self._answers.get(id))
-        assert set(self._answers) <= {*self._asked, None}  # without an id: no message was read
+        self.check_answers()
 
     async def read_output(self) -> None:
         assert self.process.stdout is not None
@@ -159,31 +202,20 @@ class Relay:
         async for data in self.process.stdout:
             *ends, rest = data.split(b"\n")
             for end in ends:
-                self._take(json.loads(line + end))
+                self.take(line + end)
                 line.clear()
             line += rest
-            self._tell()
+            self.tell()
         assert not line, f"an unfinished line: {line[:200]!r}"
         self._is_over = True
-        self._tell()
+        self.tell()
 
     async def read_errors(self) -> None:
         if self.process.stderr is not None:
             async for data in self.process.stderr:
                 self.errors += data
         self._is_silent = True
-        self._tell()
-
-    def _take(self, message: Json) -> None:
-        assert message["jsonrpc"] == "2.0"
-        if "method" in message:
-            self.said.append(message)
-        else:
-            self._answers.setdefault(message.get("id"), []).append(message)
-
-    def _tell(self) -> None:
-        self._news.set()
-        self._news = trio.Event()
+        self.tell()
 
 
 def opening() -> Json:

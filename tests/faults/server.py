@@ -22,11 +22,13 @@ from typing import Any
 import trio
 
 from mcp_stdio import spec
+from tests.faults.wire import Wire
 
 VERSION = spec.R4
 TOOL_CALL = "tools/call"
 JSON = "application/json"
 EVENTS = "text/event-stream"
+FORM = "application/x-www-form-urlencoded"
 
 Json = dict[str, Any]
 
@@ -61,8 +63,16 @@ class Received:
 
     @property
     def call(self) -> str:
-        """What tells one tool call from another."""
-        return json.dumps(self.message.get("id"))
+        """What tells one tool call from another: what it says of itself, or its id."""
+        arguments = self.message.get("params", {}).get("arguments", {})
+        return json.dumps(arguments.get("call", self.message.get("id")))
+
+    @property
+    def version(self) -> str | None:
+        """The protocol version that the message names by itself, as those of 2026-07-28 do."""
+        meta = self.message.get("params", {}).get("_meta", {})
+        version = meta.get(spec.META_VERSION)
+        return version if isinstance(version, str) else None
 
 
 class Visit:
@@ -150,7 +160,8 @@ class Connection:
                 return None
         body = bytes(self._buffer[:size])
         del self._buffer[:size]
-        message = json.loads(body) if body else {}
+        is_form = ("content-type", FORM) in ((name.lower(), value) for name, value in headers)
+        message = {} if is_form or not body else json.loads(body)
         return Received(method, target, headers, body, self.number, message)
 
     def reset(self) -> None:
@@ -180,7 +191,8 @@ class Server:
     `tools` holds a behaviour for each tool, `methods` one for each JSON-RPC method, or for `GET`
     and `DELETE`. `runs` counts tool calls by their id. `complaints` is what the client did wrong. A
     body over `limit` bytes is refused unread; at the half of one over `torn_from` the connection is
-    reset. `version` is what requests are to name.
+    reset. `version` is what requests are to name that do not say it themselves. All connections go
+    over the `wire`, if there is one.
     """
 
     context: ssl.SSLContext | None = None
@@ -189,6 +201,7 @@ class Server:
     limit: float = inf
     torn_from: float = inf
     version: str = VERSION
+    wire: Wire | None = None
     port: int = 0
     tools: dict[str, Behaviour] = field(default_factory=dict)
     methods: dict[str, Behaviour] = field(default_factory=dict)
@@ -254,6 +267,8 @@ class Server:
         stream: trio.abc.Stream = sock
         if self.context is not None:
             stream = trio.SSLStream(sock, self.context, server_side=True, https_compatible=True)
+        if self.wire is not None:
+            stream = self.wire.around(stream, sock)
         connection = Connection(stream, sock, self.connections, self.limit, self.torn_from)
         self._open.add(connection)
         try:
@@ -346,8 +361,10 @@ def complaints_about(received: Received, expected: str) -> Iterable[str]:
             yield "initialize came with a version or a session id"
     elif received.method == "GET" and received.get(spec.SESSION_ID) is None:
         pass  # looks for HTTP+SSE, which has no such header before `initialize` (T-90)
-    elif version != (spec.R5 if rpc == spec.DISCOVER else expected):
+    elif version != (received.version or expected):
         yield f"{rpc}: `{spec.PROTOCOL_VERSION}` is {version}"
+    if received.version is not None and received.get(spec.METHOD) != rpc:
+        yield f"{rpc}: `{spec.METHOD}` is {received.get(spec.METHOD)}"
 
 
 async def _behave(visit: Visit) -> None:
