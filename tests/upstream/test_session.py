@@ -499,6 +499,20 @@ async def test_a_renewal_that_fails_fails_for_all_and_is_tried_again(
     assert len(server.got("initialize")) == 2
 
 
+async def test_a_renewal_that_is_lost_says_that_nothing_was_sent(autojump_clock: MockClock) -> None:
+    """Its `initialize` may have run, but not the call that waits for it."""
+    server = Server()
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        server.forget()
+        server.rules["initialize"] = lost()
+        asked = client.ask(CALL)
+        await client.done(asked)
+    assert isinstance(asked.failure, Unreachable)
+    assert asked.failure.retryable
+    assert len(server.got("initialize")) == 3, "the first, and twice in vain"
+
+
 async def test_what_is_read_during_a_renewal_leaves_after_it_in_order(
     autojump_clock: MockClock,
 ) -> None:
@@ -630,6 +644,22 @@ async def test_a_server_that_forgets_each_session_during_the_renewal(
         await wait_all_tasks_blocked()
     assert isinstance(asked.failure, SessionLost)
     assert server.got("DELETE") == [], "there is nothing to end"
+
+
+@pytest.mark.parametrize("reply", [lost(), Reply(before=[FOREVER])], ids=["lost", "silence"])
+async def test_a_renewal_goes_on_when_its_initialized_may_be_lost(
+    autojump_clock: MockClock, reply: ConnectionLost | Reply
+) -> None:
+    """What waits for the new session was not sent, and is not told that it may have run (T-17)."""
+    server = Server()
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        server.forget()
+        server.rules[INITIALIZED] = reply
+        asked = client.ask(CALL)
+        await client.done(asked)
+    assert asked.failure is None
+    assert asked.took < 11
 
 
 async def test_a_notification_and_an_answer_notice_the_loss_as_well(

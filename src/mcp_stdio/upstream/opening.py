@@ -11,11 +11,15 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
+import trio
+
 from mcp_stdio import jsonrpc, spec
-from mcp_stdio.errors import AuthorizationFailed, BadAnswer, quote
+from mcp_stdio.errors import AuthorizationFailed, BadAnswer, ConnectionLost, TimedOut, quote
 from mcp_stdio.jsonrpc import Message
 from mcp_stdio.upstream import Call, Emit, own_call
+from mcp_stdio.upstream.barrier import ACCEPTED_GRACE
 from mcp_stdio.upstream.handshake import Handshake
+from mcp_stdio.upstream.link import LinkLost
 from mcp_stdio.upstream.patience import Patience
 from mcp_stdio.upstream.refusal import HandshakeRefused, HttpRefusal
 from mcp_stdio.upstream.standing import Standing
@@ -69,12 +73,24 @@ class Opening:
             if result.get(name) != self.result.get(name):
                 log.warning("the new session differs from the old one in `%s`", name)
         self.result = self.result or result
-        await tell(jsonrpc.notification(spec.INITIALIZED), handshake, own_call(self._emit))
+        await self._confirm(handshake, tell)
         for message in self.standing:
             try:
                 await self._ask(message, handshake)
             except (BadAnswer, AuthorizationFailed) as exc:
                 log.warning("the new session does not take `%s`: %s", message.method, exc)
+
+    async def _confirm(self, handshake: Handshake, tell: Tell) -> None:
+        """Say `initialized`; as at the client's own, nobody is kept because it may be lost."""
+        with trio.move_on_after(ACCEPTED_GRACE) as grace:
+            try:
+                await tell(jsonrpc.notification(spec.INITIALIZED), handshake, own_call(self._emit))
+            except LinkLost:
+                raise
+            except (ConnectionLost, TimedOut) as exc:
+                log.warning("could not deliver `%s`: %s", spec.INITIALIZED, exc)
+        if grace.cancelled_caught:
+            log.warning("the server has not accepted `%s` yet", spec.INITIALIZED)
 
     async def _initialize(self, request: Message, handshake: Handshake) -> Message:
         try:

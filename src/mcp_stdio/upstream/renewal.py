@@ -14,7 +14,15 @@ from math import inf
 import trio
 
 from mcp_stdio import retry
-from mcp_stdio.errors import AuthorizationFailed, Defect, OutputClosed, RelayError, shortage
+from mcp_stdio.errors import (
+    AuthorizationFailed,
+    ConnectionLost,
+    Defect,
+    OutputClosed,
+    RelayError,
+    Unreachable,
+    shortage,
+)
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +112,7 @@ class Renewal:
             level = logging.INFO if self._has_failed else logging.WARNING  # hours would be a lot
             log.log(level, "could not %s: %s", self._purpose, failure)
             self._has_failed = True
-            attempt.failure = failure
+            attempt.failure = self._of_those_who_wait(failure)
         except OutputClosed:
             raise
         except Exception as exc:
@@ -121,3 +129,10 @@ class Renewal:
             if self._attempt is attempt:
                 self._attempt = None
             attempt.done.set()
+
+    def _of_those_who_wait(self, failure: RelayError) -> RelayError:
+        """What is lost is the attempt: of what waits for it, nothing was sent."""
+        if isinstance(failure, ConnectionLost):
+            text = f"could not {self._purpose}: {failure}"
+            return Unreachable(text, hint="try again; the server may have just restarted")
+        return failure
