@@ -235,8 +235,8 @@ async def test_a_get_is_tried_again_as_any_safe_request(
     async with over_sse_with(server) as client:
         asked = client.ask("initialize", INITIALIZE)
         await client.done(asked)
-        assert len(server.got("initialize")) == 1
-    assert len(server.got("GET")) + server.refused_connections == len(failures) + 1
+    assert server.order()[-4:] == 2 * ["GET", "initialize"], "a 404 sends it to the next stream"
+    assert len(server.got("GET")) + server.refused_connections == len(failures) + 2
 
 
 async def test_a_server_that_is_not_there_yet(autojump_clock: MockClock) -> None:
@@ -450,6 +450,31 @@ async def test_an_initialize_whose_post_is_refused_is_raised(autojump_clock: Moc
         assert asked.failure.status == 405
         await wait_all_tasks_blocked()
         assert server.streams[-1].is_over, "nobody needs it"
+
+
+async def test_an_initialize_whose_stream_is_over_is_sent_to_the_next_one(
+    autojump_clock: MockClock,
+) -> None:
+    """The stream may end between its endpoint and the POST, which then gets a 404 (T-92)."""
+
+    def forgotten(seen: Seen) -> Reply:
+        server.streams[-1].end()
+        return Reply(404, [b"Could not find session"], "text/plain")
+
+    server = SseServer()
+    server.rules["initialize"] = in_turn(forgotten, server._default)
+    async with over_sse_with(server) as client:
+        opening = await client.shake_hands()
+        assert opening.failure is None
+    assert server.order() == ["GET", "initialize", *OPENING]
+
+    server = SseServer(initialize=Reply(404, media_type=None))
+    async with over_sse_with(server) as client:
+        asked = client.ask("initialize", INITIALIZE)
+        await client.done(asked)
+        assert isinstance(asked.failure, BadAnswer)
+        assert asked.failure.status == 404, "what is refused twice is not about the stream"
+    assert len(server.streams) == 2
 
 
 @pytest.mark.parametrize("value", [{}, {"protocolVersion": 1}])
@@ -675,6 +700,29 @@ async def test_an_idle_session_is_opened_anew_at_once(autojump_clock: MockClock)
         server.say(note("back"))
         await wait_all_tasks_blocked()
         assert [message.params["data"] for message in client.emitted] == ["back"]
+
+
+async def test_a_renewal_that_meets_the_end_of_its_stream_says_that_nothing_was_sent(
+    autojump_clock: MockClock,
+) -> None:
+    """A 404 to its `initialize` is no refusal of the handshake: the stream is over again (T-92)."""
+
+    def forgotten(seen: Seen) -> Reply:
+        server.streams[-1].end()
+        return Reply(404, [b"Could not find session"], "text/plain")
+
+    server = SseServer()
+    async with over_sse_with(server) as client:
+        await client.shake_hands()
+        server.rules["initialize"] = in_turn(forgotten, server._default)
+        server.streams[-1].end()
+        await wait_all_tasks_blocked()
+        asked = client.ask(CALL)
+        await client.done(asked)
+        if asked.failure is not None:
+            assert isinstance(asked.failure, Unreachable)
+            await client.done(asked := client.ask(CALL))
+        assert asked.result == {}
 
 
 async def test_messages_wait_for_the_new_session(autojump_clock: MockClock) -> None:

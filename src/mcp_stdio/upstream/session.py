@@ -15,6 +15,7 @@ import trio
 
 from mcp_stdio import jsonrpc, spec
 from mcp_stdio.errors import (
+    BadAnswer,
     RelayError,
     SessionLost,
     Unreachable,
@@ -27,7 +28,7 @@ from mcp_stdio.upstream.link import LinkLost
 from mcp_stdio.upstream.opening import OWN_REQUEST, Opening
 from mcp_stdio.upstream.patience import Patience
 from mcp_stdio.upstream.questions import Questions
-from mcp_stdio.upstream.refusal import HttpRefusal
+from mcp_stdio.upstream.refusal import HandshakeRefused, HttpRefusal
 from mcp_stdio.upstream.renewal import Renewal
 from mcp_stdio.upstream.transport import Transport
 from mcp_stdio.upstream.turn import Queue
@@ -205,15 +206,22 @@ class Session:
         try:
             try:
                 await self._introduce(message, call, begun)
-            except LinkLost:  # `initialize` is safe to repeat
-                await self._introduce(message, call, begun)
+            except (LinkLost, _Forgotten):  # `initialize` is safe to repeat
+                await self._introduce(message, call, begun, is_last=True)
         finally:
             over.set()
 
-    async def _introduce(self, message: Message, call: Call, begun: float) -> None:
+    async def _introduce(
+        self, message: Message, call: Call, begun: float, *, is_last: bool = False
+    ) -> None:
         with self._patience(begun) as patience:
             handshake = await self._begin()
-            await self._present(message, handshake, call, patience)
+            try:
+                await self._present(message, handshake, call, patience)
+            except HttpRefusal as refusal:
+                if not is_last:
+                    self._judge(refusal, handshake)
+                raise
 
     async def _present(
         self, message: Message, handshake: Handshake, call: Call, patience: Patience
@@ -319,7 +327,9 @@ class Session:
                 raise LinkLost("the connection ended at once")
             if self._opening.request is request:  # else the client has begun anew meanwhile
                 self._take_over(handshake)
-        except LinkLost as exc:  # whatever waits for the session was not sent
+        except (LinkLost, HandshakeRefused) as exc:  # whatever waits for the session was not sent
+            if isinstance(exc, HandshakeRefused) and not _is_over(exc, handshake):
+                raise
             text = "the server hung up while the session was being opened anew"
             raise Unreachable(text, hint="try again; the server may have just restarted") from exc
         finally:
@@ -372,6 +382,11 @@ def _may_come_again(request: Message, loss: _Forgotten | LinkLost, losses: int) 
         return not losses and request.method in spec.SAFE_METHODS
     # What was forgotten was not processed, so it may be sent again, whatever it is (T-44).
     return not losses or (loss.came_later and losses < MAX_LOSSES)
+
+
+def _is_over(refusal: BadAnswer, handshake: Handshake) -> bool:
+    """Whether the endpoint of a stream is known no more, which says that the stream is over."""
+    return refusal.status == 404 and handshake.answers_elsewhere
 
 
 def _speaks_of_session(refusal: HttpRefusal) -> bool:
