@@ -44,6 +44,8 @@ MODERN_META: Json = {
 class Talker(Client):
     """A client of either era; one of the modern era says with each request who it is."""
 
+    limit = 100.0  # nothing may take longer than three silences, one after the other
+
     def __init__(self, rig: Rig) -> None:
         super().__init__()
         self.is_modern = False

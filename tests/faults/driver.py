@@ -63,8 +63,11 @@ def command(*arguments: str) -> list[str]:
 class Client(ABC):
     """A client of the relay, however its lines travel.
 
-    `said` is what came besides answers; the `unanswerable` ids are to have none.
+    `said` is what came besides answers; the `unanswerable` ids are to have none. What takes longer
+    than `limit` seconds has failed.
     """
+
+    limit = LIMIT
 
     def __init__(self) -> None:
         self.said: list[Json] = []
@@ -105,7 +108,7 @@ class Client(ABC):
 
     async def answer(self, id: object) -> Json:
         """Wait for the answer to a request."""
-        with trio.fail_after(LIMIT):
+        with trio.fail_after(self.limit):
             while id not in self._answers:
                 assert not self._is_over, f"no answer to {id}\n{self.errors_said}"
                 await self._news.wait()
@@ -129,7 +132,7 @@ class Client(ABC):
 
     async def heard(self, text: str) -> Json:
         """Wait for a message besides the answers that contains a text."""
-        with trio.fail_after(LIMIT):
+        with trio.fail_after(self.limit):
             while True:
                 for message in self.said:
                     if text in json.dumps(message):
