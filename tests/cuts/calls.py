@@ -200,6 +200,11 @@ def events_whole(case: Case) -> bool:
     return len(events_in(case.passed)) == len(events_in(bytes(case.recorded.response)))
 
 
+def has_head(case: Case) -> bool:
+    """Of a refusal, the status is all that counts."""
+    return b"\r\n\r\n" in case.passed
+
+
 def events_in(response: bytes) -> list[str]:
     """The data of each event that is whole."""
     head, _, body = response.partition(b"\r\n\r\n")
@@ -408,9 +413,8 @@ def refusing_once(answer: bytes) -> Callable[[], Mapping[str, Any]]:
 def sent_again(case: Case) -> None:
     """From its head on, such an answer says that the call did not run."""
     seen, _ = case.seen
-    has_head = b"\r\n\r\n" in case.passed
-    same(seen, "result" if has_head else lost(case))
-    same(runs(case), int(has_head))
+    same(seen, "result" if has_head(case) else lost(case))
+    same(runs(case), int(has_head(case)))
 
 
 REFUSALS = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 
 import pytest
 import trio.testing
@@ -22,7 +23,7 @@ def clock() -> trio.testing.MockClock:
 
 
 @pytest.fixture(params=LANES)
-def lane(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def lane(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     """The environment of one of the two ways to send requests."""
     name: str = request.param
     for variable in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
@@ -30,6 +31,8 @@ def lane(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
         monkeypatch.delenv(variable.upper(), raising=False)
     for variable, value in LANES[name].items():
         monkeypatch.setenv(variable, value)
+    for variable in ("XDG_CONFIG_HOME", "APPDATA"):
+        monkeypatch.setenv(variable, str(tmp_path))
     # Reading the certificates takes longer than all else in a case.
     monkeypatch.setattr(tls, "context", cache(tls.context))
     return name

@@ -177,10 +177,14 @@ def summary(failures: Mapping[str, Sequence[Cut]]) -> str:
     lines: list[str] = []
     for failure, cuts in failures.items():
         lines.append(f"{len(cuts)} x {failure}")
-        for (end, way), group in groupby(cuts, lambda cut: (cut.end, cut.way)):
+        for (end, way), group in groupby(sorted(cuts, key=_kind), _kind):
             places = sorted(cut.at for cut in group)
-            lines.append(f"    {end.value} after {places} bytes of the {way.value}")
+            lines.append(f"    {end} after {places} bytes of the {way}")
     return "\n".join(lines)
+
+
+def _kind(cut: Cut) -> tuple[str, str]:
+    return cut.end.value, cut.way.value
 
 
 async def record(exchange: Exchange) -> Carried:

@@ -15,6 +15,7 @@ from tests.cuts.calls import (
     by_length,
     called,
     events_whole,
+    has_head,
     legacy_call,
     legacy_server,
     lost,
@@ -85,11 +86,6 @@ def opened(is_answered: Answered = whole) -> Callable[[Case], None]:
         same(case.seen, SILENT if case.is_stalled and not is_answered(case) else "result")
 
     return check
-
-
-def has_head(case: Case) -> bool:
-    """Of a refusal, the status is all that counts."""
-    return b"\r\n\r\n" in case.passed
 
 
 def refused_for_now(case: Case) -> None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import pytest
 import trio.testing
 
-from tests.cuts import calls, openings, streams
+from tests.cuts import calls, grants, openings, streams
 from tests.cuts.matrix import Exchange, run
 
-EXCHANGES = [*calls.EXCHANGES, *openings.EXCHANGES, *streams.EXCHANGES]
+EXCHANGES = [*calls.EXCHANGES, *openings.EXCHANGES, *streams.EXCHANGES, *grants.EXCHANGES]
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES, ids=lambda each: f"{each.name}, {each.eras}")
