@@ -39,17 +39,21 @@ LONG = os.environ.get("MCP_STDIO_LONG") == "1"
 SEED = int(os.environ.get("MCP_STDIO_SEED") or random.SystemRandom().randrange(10**6))
 """Of the sample of offsets; a failure names it."""
 
-SAMPLE = 6
-"""Offsets of the sample, for each half and each end."""
+SAMPLE, FEW_LINES = 2, 1
+"""For each half and each end: offsets of the sample, and ends of lines, which are much alike."""
 
-AT_A_TIME = 24
+MANY = 4000
+"""Bytes of which each is taken in the long form; of more, a tenth of that."""
+
+AT_A_TIME = 40
 """Cases that run at the same time: each has a dozen descriptors."""
 
 SILENCE = 35.0
 """`--timeout-read` of all cases, in seconds: as by default, longer than all limits of the relay's
 own; and short, since each relay looks at the clock now and then."""
 
-STRUCTURE = re.compile(rb"\r\n\r\n|\r\n|\n\n")
+PARTS, LINES = re.compile(rb"\r\n\r\n|\n\n"), re.compile(rb"\r\n")
+"""What ends a head or an event, and what ends a line of a head or the frame of a chunk."""
 
 Json = dict[str, Any]
 
@@ -263,22 +267,13 @@ def offsets(data: bytes, dice: random.Random) -> Iterable[int]:
     """Numbers of bytes after which to cut."""
     if LONG and len(data) <= MANY:
         return range(len(data) + 1)
-    chosen = {0, 1, len(data) - 1, len(data)}
-    ends = [found.end() for found in STRUCTURE.finditer(data)]
-    if len(ends) > STRUCTURAL:
-        important = [f.end() for f in re.finditer(rb"\r\n\r\n|\n\n", data)]
-        ends = [*important, *dice.sample(ends, STRUCTURAL)]
-    for end in ends:
+    chosen = {0, len(data) - 1, len(data)}
+    ends = [found.end() for found in PARTS.finditer(data)]
+    lines = sorted({found.end() for found in LINES.finditer(data)} - set(ends))
+    for end in (*ends, *dice.sample(lines, min(len(lines), FEW_LINES))):
         chosen |= {end, end + dice.choice((-1, 1))}
     chosen |= {dice.randrange(len(data) + 1) for _ in range(MANY // 10 if LONG else SAMPLE)}
     return sorted(at for at in chosen if 0 <= at <= len(data))
-
-
-MANY = 4000
-"""Bytes of which each is taken in the long form; of more, a tenth of that."""
-
-STRUCTURAL = 6
-"""Ends of lines that are taken, if there are more: those of a head are much alike."""
 
 
 @contextmanager

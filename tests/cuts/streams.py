@@ -18,6 +18,7 @@ from tests.cuts.calls import (
     by_length,
     call_and_go_on,
     events_in,
+    has_head,
     legacy_call,
     lost,
     modern_server,
@@ -27,7 +28,7 @@ from tests.cuts.calls import (
 )
 from tests.cuts.client import TESTED, Talker, outcome
 from tests.cuts.matrix import SILENCE, Case, Exchange, world
-from tests.faults.driver import SILENT, UNKNOWN, UNREACHABLE, opening
+from tests.faults.driver import NOT_UNDERSTOOD, SILENT, UNKNOWN, UNREACHABLE, opening
 from tests.faults.server import (
     END,
     TOOL_CALL,
@@ -173,15 +174,23 @@ def responded(case: Case) -> None:
 # A listen stream of 2026-07-28 (T-71)
 
 
-async def tell_of_change(visit: Visit) -> None:
-    changed = tagged(visit, spec.TOOLS_CHANGED)
-    await visit.send(stream_head() + event(acknowledgement(visit)) + event(changed))
-    await trio.sleep_forever()
+class Changing:
+    """Tells of a change once: where that is lost, whoever listened must be told all the same."""
 
+    def __init__(self) -> None:
+        self.has_told = False
 
-def changing_server() -> Mapping[str, Any]:
-    settings = modern_server(by_length)()
-    return {**settings, "methods": {**settings["methods"], spec.LISTEN: tell_of_change}}
+    def settings(self) -> Mapping[str, Any]:
+        settings = modern_server(by_length)()
+        return {**settings, "methods": {**settings["methods"], spec.LISTEN: self.listen}}
+
+    async def listen(self, visit: Visit) -> None:
+        events = event(acknowledgement(visit))
+        if not self.has_told:
+            self.has_told = True
+            events += event(tagged(visit, spec.TOOLS_CHANGED))
+        await visit.send(stream_head() + events)
+        await trio.sleep_forever()
 
 
 async def listen(talker: Talker, server: Server) -> Any:
@@ -201,7 +210,7 @@ async def listen(talker: Talker, server: Server) -> Any:
 
 
 def subscribed(case: Case) -> None:
-    """One acknowledgement, then at least one change, all under the client's own id."""
+    """One acknowledgement, then the change if it was listened to, all under the client's own id."""
     ended, texts, tags = case.seen
     events = len(events_in(case.passed))
     assert tags <= {TESTED}, tags
@@ -211,7 +220,8 @@ def subscribed(case: Case) -> None:
     else:
         same(ended, None)
         same(texts[0], spec.ACKNOWLEDGED)
-        same(set(texts[1:]), {spec.TOOLS_CHANGED})
+        if events or not case.was_read:
+            same(set(texts[1:]), {spec.TOOLS_CHANGED})
 
 
 async def hear_of_change(talker: Talker, server: Server) -> Any:
@@ -230,7 +240,7 @@ def told(case: Case) -> None:
     events = len(events_in(case.passed))
     if case.is_stalled and events:
         same(texts, [spec.TOOLS_CHANGED] if events > 1 else [])
-    else:
+    elif events or not case.was_read:
         same(set(texts), {spec.TOOLS_CHANGED})
 
 
@@ -259,6 +269,7 @@ class OneStream:
                 TOOL_CALL: self.take,
                 spec.CANCELLED: self.take,
                 spec.PING: self.take,
+                spec.DISCOVER: self.take,
                 HANG_UP: self.hang_up,
             },
         }
@@ -293,7 +304,7 @@ class OneStream:
         if stream is None:
             if visit.received.rpc == TOOL_CALL:
                 visit.did_not_run()
-            await visit.send(http(404))
+            await visit.send(http(405 if visit.received.target == "/sse" else 404))
             return
         if message is not None:
             stream.send_nowait(message)
@@ -329,8 +340,9 @@ def streamed(case: Case) -> None:
     """The stream is the session; what was asked on it and not answered has an unknown outcome."""
     opened, seen = case.seen
     events = len(events_in(case.passed))
-    if case.is_stalled:
-        same(opened, "result" if events > 1 else SILENT)
+    if case.is_stalled and events < 2:
+        # Where it was only looked for, the refusal of `initialize` is the client's.
+        assert opened in (SILENT, NOT_UNDERSTOOD), opened
     else:
         same(opened, "result")
     if events == 2 and seen != "result":
@@ -359,6 +371,16 @@ def posted_opening(case: Case) -> None:
     same(runs(case), 1)
 
 
+def looked_for(case: Case) -> None:
+    """What is asked to find out the transport is harmless, and its refusal a status alone."""
+    opened, seen = case.seen
+    is_silent = case.is_stalled and not has_head(case)
+    asked_first = NOT_UNDERSTOOD if spec.DISCOVER.encode() in case.recorded.request else SILENT
+    same(opened, asked_first if is_silent else "result")
+    same(seen, "result")
+    same(runs(case), 1)
+
+
 def streamed_anew(case: Case) -> None:
     """What waits for the next stream has not been sent, and is told so if it gets no answer."""
     _, seen = case.seen
@@ -374,8 +396,9 @@ def streamed_anew(case: Case) -> None:
 RESUMABLE = world(lambda: Replayed(pauses=False).settings())
 PAUSING = world(lambda: Replayed(pauses=True).settings())
 SPEAKING = world(lambda: Speaking().settings())
-CHANGING = world(changing_server)
+CHANGING = world(lambda: Changing().settings())
 ONE_STREAM = world(lambda: OneStream().settings(), transport="sse")
+UNKNOWN_TRANSPORT = world(lambda: OneStream().settings())
 
 EXCHANGES = [
     Exchange("call, events with ids", LEGACY, RESUMABLE, legacy_call, TOOL_CALL, resumed),
@@ -391,6 +414,18 @@ EXCHANGES = [
     Exchange(
         "HTTP+SSE initialize", LEGACY, ONE_STREAM, initialize_and_call, spec.INITIALIZE,
         posted_opening,
+    ),
+    Exchange(
+        "HTTP+SSE, initialize refused", LEGACY, UNKNOWN_TRANSPORT, initialize_and_call,
+        spec.INITIALIZE, looked_for,
+    ),
+    Exchange(
+        "HTTP+SSE, discover refused", LEGACY, UNKNOWN_TRANSPORT, initialize_and_call,
+        spec.DISCOVER, looked_for,
+    ),
+    Exchange(
+        "HTTP+SSE, found", LEGACY, UNKNOWN_TRANSPORT, initialize_and_call, "GET", streamed,
+        until="tested",
     ),
     Exchange(
         "HTTP+SSE stream, anew", LEGACY, ONE_STREAM, lose_and_call, "GET", streamed_anew, nth=1,

@@ -6,10 +6,12 @@ With `MCP_STDIO_LONG=1` in the environment really after each; otherwise after a 
 from __future__ import annotations
 
 import pytest
+import trio
 import trio.testing
 
 from tests.cuts import calls, grants, openings, streams
 from tests.cuts.matrix import Exchange, run
+from tests.http.proxy import ForwardProxy
 
 EXCHANGES = [*calls.EXCHANGES, *openings.EXCHANGES, *streams.EXCHANGES, *grants.EXCHANGES]
 
@@ -17,3 +19,25 @@ EXCHANGES = [*calls.EXCHANGES, *openings.EXCHANGES, *streams.EXCHANGES, *grants.
 @pytest.mark.parametrize("exchange", EXCHANGES, ids=lambda each: f"{each.name}, {each.eras}")
 async def test_cut(exchange: Exchange, lane: str, clock: trio.testing.MockClock) -> None:
     await run(exchange, lane)
+
+
+BEHIND_A_PROXY = [
+    each
+    for each in calls.EXCHANGES
+    if each.name in ("call, JSON by length", "call, events in chunks")
+    and each.eras in (calls.LEGACY, calls.MODERN)
+]
+
+
+@pytest.mark.parametrize("exchange", BEHIND_A_PROXY, ids=lambda each: f"{each.name}, {each.eras}")
+async def test_cut_behind_a_proxy(
+    exchange: Exchange, machine: pytest.MonkeyPatch, clock: trio.testing.MockClock
+) -> None:
+    """What becomes of a request is the same when the connection ends beyond a proxy."""
+    proxy = ForwardProxy()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(proxy.serve)
+        machine.setenv("HTTP_PROXY", proxy.url)
+        await run(exchange, "proxy")
+        nursery.cancel_scope.cancel()
+    assert proxy.asked
