@@ -320,10 +320,15 @@ async def at_large(visit: Visit) -> None:
 
 
 def called_at_large(case: Case) -> None:
-    """Of a request that is not taken to its end, either limit may be the first to be reached."""
+    """What is not taken at once leaves room for two outcomes.
+
+    Of a request that is not read, either limit may be the first to be reached; of an answer, a
+    reset throws away what has not left yet.
+    """
     seen, _ = case.seen
-    if seen == UNKNOWN and case.is_stalled and not case.was_read:
-        same(runs(case), 0)
+    is_unread = case.is_stalled and not case.was_read
+    if seen == UNKNOWN and (is_unread or (case.is_whole and case.cut.end is End.RESET)):
+        same(runs(case), int(case.was_read))
     else:
         called()(case)
 

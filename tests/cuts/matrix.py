@@ -29,8 +29,8 @@ from typing import Any, NamedTuple
 
 import trio
 
+from mcp_stdio import signals
 from mcp_stdio.config import Config
-from mcp_stdio.relay import SIGNALS
 from tests.cuts.client import Talker, logged, talking
 from tests.faults.server import Server, serving
 from tests.faults.wire import Carried, Cut, End, Way, Wire
@@ -279,7 +279,7 @@ def offsets(data: bytes, dice: random.Random) -> Iterable[int]:
 @contextmanager
 def signals_restored() -> Iterator[None]:
     """Put the handlers back that relays beside each other have taken over in turn."""
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before = {number: signal.getsignal(number) for number in signals.heeded()}
     try:
         yield
     finally:

@@ -126,10 +126,18 @@ class _Watched(trio.abc.Stream):
             return
         if room > 0:
             await self._stream.send_all(data[: room - 1])
-            # The other side must not come to act between the last byte and the end.
-            os.write(self._socket.fileno(), data[room - 1 : room])
+            await self._send_last(data[room - 1 : room])
         carried.response += data[:room]
         await self._fail()
+
+    async def _send_last(self, data: bytes | bytearray | memoryview) -> None:
+        """Send one byte without a checkpoint after it: nobody may act before the end comes."""
+        while True:
+            try:
+                os.write(self._socket.fileno(), data)
+                return
+            except BlockingIOError:
+                await trio.lowlevel.wait_writable(self._socket)
 
     async def wait_send_all_might_not_block(self) -> None:
         await self._stream.wait_send_all_might_not_block()
