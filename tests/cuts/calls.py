@@ -88,7 +88,7 @@ def legacy_server(behaviour: Behaviour) -> Callable[[], Mapping[str, Any]]:
     return lambda: {"tools": {"tested": behaviour}, "methods": {spec.LIST_TOOLS: behaviour}}
 
 
-def modern_server(behaviour: Behaviour, **methods: Behaviour) -> Callable[[], Mapping[str, Any]]:
+def modern_server(behaviour: Behaviour) -> Callable[[], Mapping[str, Any]]:
     def serve() -> Mapping[str, Any]:
         return {
             "has_sessions": False,

@@ -9,7 +9,7 @@ import pytest
 import trio.testing
 
 from mcp_stdio.http import tls
-from tests.cuts.matrix import LONG, ROWS, SEED
+from tests.cuts import tally
 from tests.faults.driver import LANES
 
 IDLE = 0.004
@@ -46,20 +46,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPat
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say how much was cut."""
-    if not ROWS:
-        return
-    terminalreporter.section("cut everywhere")
-    kind = "every byte" if LONG else f"a spread of offsets, MCP_STDIO_SEED={SEED}"
-    terminalreporter.line(f"closed, reset or stalled after n bytes of either half: {kind}")
-    titles = ("exchange", "eras", "lanes", "bytes", "cases", "passed")
-    lines: list[tuple[object, ...]] = [titles]
-    for row in ROWS.values():
-        lanes = ", ".join(row.lanes)
-        lines.append((row.exchange, row.eras, lanes, row.bytes, row.cases, row.passed))
-    wide, broad, many = (max(len(str(line[column])) for line in lines) for column in range(3))
-    for exchange, eras, ways, size, cases, passed in lines:
-        words = f"{exchange:<{wide}}  {eras:<{broad}}  {ways:<{many}}"
-        terminalreporter.line(f"{words}  {size:>6}  {cases:>6}  {passed:>6}")
-    total = sum(row.cases for row in ROWS.values())
-    good = sum(row.passed for row in ROWS.values())
-    terminalreporter.line(f"{len(ROWS)} exchanges, {total} cases, {good} passed")
+    if tally.ROWS:
+        terminalreporter.section("cut everywhere")
+        for line in tally.table():
+            terminalreporter.line(line)

@@ -32,12 +32,9 @@ import trio
 from mcp_stdio import signals
 from mcp_stdio.config import Config
 from tests.cuts.client import Talker, logged, talking
+from tests.cuts.tally import LONG, SEED, row_of
 from tests.faults.server import Server, serving
 from tests.faults.wire import Carried, Cut, End, Way, Wire
-
-LONG = os.environ.get("MCP_STDIO_LONG") == "1"
-SEED = int(os.environ.get("MCP_STDIO_SEED") or random.SystemRandom().randrange(10**6))
-"""Of the sample of offsets; a failure names it."""
 
 SAMPLE, FEW_LINES = 2, 1
 """For each half and each end: offsets of the sample, and ends of lines, which are much alike."""
@@ -54,8 +51,6 @@ own; and short, since each relay looks at the clock now and then."""
 
 PARTS, LINES = re.compile(rb"\r\n\r\n|\n\n"), re.compile(rb"\r\n")
 """What ends a head or an event, and what ends a line of a head or the frame of a chunk."""
-
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -129,29 +124,13 @@ def world(serve: Callable[[], Mapping[str, Any]], **settings: Any) -> Any:
     return run
 
 
-@dataclass
-class Row:
-    """What was run of one exchange."""
-
-    exchange: str
-    eras: str
-    lanes: list[str]
-    bytes: int
-    cases: int = 0
-    passed: int = 0
-
-
-ROWS: dict[tuple[str, str], Row] = {}
-
-
 async def run(exchange: Exchange, lane: str) -> None:
     """Record the exchange, cut it, and fail with all cases that did not do as they should."""
     with signals_restored():
         recorded = await record(exchange)
         cuts = list(cuts_of(recorded, random.Random(f"{SEED} {exchange.name} {lane}")))
         size = len(recorded.request) + len(recorded.response)
-        key = exchange.name, exchange.eras
-        row = ROWS.setdefault(key, Row(exchange.name, exchange.eras, [], size))
+        row = row_of(exchange.name, exchange.eras, size)
         row.lanes.append(lane)
         failures: dict[str, list[Cut]] = {}
         left = iter(cuts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from mcp_stdio import spec
@@ -37,9 +37,6 @@ from tests.faults.server import (
     server_description,
     stream_head,
 )
-
-Talk = Callable[[Talker, Server], Awaitable[Any]]
-
 
 # What the client does
 
@@ -116,15 +113,6 @@ def forgotten(case: Case) -> None:
     same(runs(case), int(has_head(case)))
 
 
-def left(case: Case) -> None:
-    """Everything has been answered; the end is looked after by each case."""
-    called_anyway(case)
-
-
-async def goodbye(talker: Talker, server: Server) -> Any:
-    return await legacy_call(talker, server)
-
-
 SERVER = legacy_server(by_length)
 MODERN_SERVER = modern_server(by_length)
 IN_EVENTS = world(lambda: {**SERVER(), "methods": {spec.INITIALIZE: welcome_in_events}})
@@ -137,7 +125,7 @@ EXCHANGES = [
         "initialize, events", LEGACY, IN_EVENTS, initialize, spec.INITIALIZE, opened(events_whole)
     ),
     Exchange("initialized", LEGACY, legacy, legacy_call, spec.INITIALIZED, called_anyway),
-    Exchange("goodbye", LEGACY, legacy, goodbye, "DELETE", left),
+    Exchange("goodbye", LEGACY, legacy, legacy_call, "DELETE", called_anyway),
     Exchange("anew: forgotten call", LEGACY, legacy, call_after_restart, TOOL_CALL, forgotten),
     Exchange(
         "anew: initialize", LEGACY, legacy, call_after_restart, spec.INITIALIZE,

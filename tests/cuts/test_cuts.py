@@ -5,6 +5,8 @@ With `MCP_STDIO_LONG=1` in the environment really after each; otherwise after a 
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import trio
 import trio.testing
@@ -12,6 +14,10 @@ import trio.testing
 from tests.cuts import calls, grants, openings, streams
 from tests.cuts.matrix import Exchange, run
 from tests.http.proxy import ForwardProxy
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="relies on what Linux makes of a reset and of the loopback"
+)
 
 EXCHANGES = [*calls.EXCHANGES, *openings.EXCHANGES, *streams.EXCHANGES, *grants.EXCHANGES]
 
