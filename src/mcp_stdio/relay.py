@@ -230,7 +230,7 @@ class Relay:
             except* OutputClosed:
                 raise
             except* Exception as defects:
-                lack = shortage(defects)
+                lack = _lack(defects, relayed.message)
                 if lack is None:
                     log.exception("internal error")
                 else:
@@ -353,6 +353,14 @@ def _tell_of(message: Message, failure: RelayError) -> None:
     level = logging.INFO if is_shown or isinstance(failure, SignInPending) else logging.WARNING
     name = f"`{quote(message.method)}`" if message.method else "a response"
     log.log(level, "%s failed: %s", name, failure)
+
+
+def _lack(defects: ExceptionGroup[Exception], message: Message) -> RelayError | None:
+    """What the machine has too little of, where nothing else went wrong."""
+    lack = shortage(defects)
+    if lack is not None and message.method not in spec.SAFE_METHODS:
+        lack.hint = f"{ConnectionLost.usual_hint}; {lack.hint}"
+    return lack
 
 
 def _first(failures: ExceptionGroup[RelayError]) -> RelayError:

@@ -231,7 +231,8 @@ mount -t tmpfs -o size=16k tmpfs "$1" && cp -a "$2"/mcp-stdio "$1" &&
 @needs_proc
 async def test_a_full_disk(home: Home, tmp_path: Path) -> None:
     """The real thing, in a mount namespace of the process's own."""
-    if subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode:
+    probe = ["sh", "-c", "unshare -rm true"]
+    if subprocess.run(probe, capture_output=True, check=False).returncode:
         pytest.skip("no mount namespaces here")
     place = tmp_path / "place"
     place.mkdir()

@@ -144,11 +144,16 @@ async def test_a_want_of_memory_or_files_is_no_defect(
         raise lack
 
     async with relaying(FakeUpstream(send)) as client:
-        await client.send(id=1, method="x")
-        (got,) = await client.rest()
-    assert (got["id"], got["error"]["code"]) == (1, -32603)
-    assert got["error"]["data"]["kind"] == "exhausted"
-    assert words in got["error"]["message"]
+        await client.send(id=1, method="tools/call")
+        await client.send(id=2, method="tools/list")
+        answers = {answer["id"]: answer["error"] for answer in await client.rest()}
+    assert answers.keys() == {1, 2}
+    for error in answers.values():
+        assert (error["code"], error["data"]["kind"]) == (-32603, "exhausted")
+        assert words in error["message"]
+        assert "`ulimit -a`" in error["data"]["hint"]
+    assert "whether the call ran is unknown" in answers[1]["data"]["hint"]  # P2
+    assert "whether the call ran" not in answers[2]["data"]["hint"]
     assert not [entry for entry in caplog.records if entry.exc_info]
 
 
