@@ -157,5 +157,9 @@ def test_a_terminal_has_a_live_line_and_colour_unless_it_is_told_otherwise() -> 
         assert is_live(stream, {"TERM": "xterm", "NO_COLOR": "1"})
         assert not is_live(stream, {"TERM": "dumb"})
         assert not has_colour(stream, {"TERM": "dumb"})
+        assert has_colour(stream, {}, "linux")
+        assert not has_colour(stream, {}, "win32")  # where its codes would be seen
+        assert has_colour(stream, {"WT_SESSION": "one"}, "win32")
+        assert not has_colour(stream, {"WT_SESSION": "one", "NO_COLOR": "1"}, "win32")
     assert not is_live(StringIO(), {})
     assert not is_live(None, {})

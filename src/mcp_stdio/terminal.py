@@ -3,14 +3,15 @@
 Owns one line of a stream: it is drawn, overwritten, and gone without a trace, so that what stays
 is told in whole lines. Where it could not be drawn (a pipe, `TERM=dumb`) nothing is. Carriage
 returns and blanks do it, which every terminal knows, that of an old Windows included; colour is
-for those who want it. Where somebody is asked to type, the line is theirs: what they have typed so
-far stands in it, unknown here, and is never drawn over. Refuses to know what is waited for; text
-comes fit to be seen.
+for those who want it and know it. Where somebody is asked to type, the line is theirs: what they
+have typed so far stands in it, unknown here, and is never drawn over. Refuses to know what is
+waited for; text comes fit to be seen.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import unicodedata
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -32,6 +33,9 @@ EVERY = 1.0
 SPARE = 2
 """Columns behind the text that are cleared as well."""
 
+_KNOWING_COLOUR = ("WT_SESSION", "TERM", "TERM_PROGRAM", "ConEmuANSI", "ANSICON")
+"""Set by terminals on Windows that know colours; its own older one shows their codes instead."""
+
 WIDTH = 80
 """Columns of a terminal that does not tell."""
 
@@ -41,9 +45,15 @@ def is_live(stream: TextIO | None, environ: Mapping[str, str] = os.environ) -> b
     return stream is not None and stream.isatty() and environ.get("TERM") != "dumb"
 
 
-def has_colour(stream: TextIO | None, environ: Mapping[str, str] = os.environ) -> bool:
+def has_colour(
+    stream: TextIO | None,
+    environ: Mapping[str, str] = os.environ,
+    platform: str = sys.platform,
+) -> bool:
     """Whether the stream shows colour and nobody has asked for none (no-color.org)."""
-    return is_live(stream, environ) and not environ.get("NO_COLOR")
+    if not is_live(stream, environ) or environ.get("NO_COLOR"):
+        return False
+    return platform != "win32" or any(environ.get(name) for name in _KNOWING_COLOUR)
 
 
 class LiveLine:
