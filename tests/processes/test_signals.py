@@ -11,11 +11,13 @@ import random
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import trio
 
 from tests.faults.driver import LIMIT, UNKNOWN, Relay, environment, opening, relaying
+from tests.faults.proc import needs_proc
 from tests.faults.server import Server, never, serving
 
 IS_LONG = os.environ.get("MCP_STDIO_LONG") == "1"
@@ -67,6 +69,26 @@ async def test_a_signal_that_its_parent_has_blocked_ends_it_all_the_same(name: s
             with trio.fail_after(LIMIT):
                 await server.saw("tools/call")
             relay.process.send_signal(getattr(signal, name))
+            assert (await relay.answer(call))["error"]["code"] == UNKNOWN
+            assert await ended(relay) == 0
+    assert not server.sessions
+
+
+@needs_proc
+async def test_as_the_first_process_of_a_container_it_ends_as_anywhere() -> None:
+    """To that one the kernel passes no signal on for which there is no handler."""
+    first = ("unshare", "-rpf", "--mount-proc", "--kill-child")
+    probe = ["sh", "-c", f"{' '.join(first)} true"]
+    if subprocess.run(probe, capture_output=True, check=False).returncode:
+        pytest.skip("no name spaces for processes here")
+    async with serving(tools={"never": never}) as server:
+        async with relaying(server.url, wrapper=first) as relay:
+            call = await relay.start_call("never")
+            with trio.fail_after(LIMIT):
+                await server.saw("tools/call")
+            outer = relay.process.pid
+            (inner,) = Path(f"/proc/{outer}/task/{outer}/children").read_text("utf-8").split()
+            os.kill(int(inner), signal.SIGTERM)
             assert (await relay.answer(call))["error"]["code"] == UNKNOWN
             assert await ended(relay) == 0
     assert not server.sessions
