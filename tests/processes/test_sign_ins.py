@@ -146,6 +146,37 @@ async def test_killed_at_any_moment_of_a_renewal_it_leaves_a_whole_record_and_no
         await use(authority, home)
 
 
+async def test_at_the_end_of_input_a_renewal_under_way_is_finished(home: Home) -> None:
+    """What the server has counted as used up must not be all that is left."""
+    has_arrived = threading.Event()
+
+    def hold() -> None:
+        has_arrived.set()
+        time.sleep(0.3)
+
+    with protecting(before_refresh=hold) as authority:
+        await home.keep(authority, authority.signed_in())
+        async with running(authority.url, *PATIENT, env=home.env) as relay:
+            assert await trio.to_thread.run_sync(has_arrived.wait, LIMIT)
+            await relay.close_stdin()
+            assert await relay.wait() == 0
+        assert authority.seen == {"refresh_token": 1}
+        assert authority.is_alive(home.refresh_token(authority))
+
+
+async def test_a_lock_that_another_holds_keeps_nobody_from_ending(home: Home) -> None:
+    with protecting() as authority:
+        await home.keep(authority, authority.signed_in())
+        async with home.entry(authority).locked():
+            options = (*PATIENT, "--drain-timeout", "0.2")
+            async with running(authority.url, *options, env=home.env) as relay:
+                id = await relay.request("initialize", INITIALIZE)
+                await relay.close_stdin()
+                assert "error" in await relay.answer_to(id)
+                assert await relay.wait() == 0
+        assert not authority.seen
+
+
 def expired(record: Record) -> Record:
     assert record.tokens is not None
     return record.holding(dataclasses.replace(record.tokens, expires_at=0.0))
