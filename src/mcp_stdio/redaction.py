@@ -60,7 +60,10 @@ class Redactor:
 
         What a server sets in passing does not push it out.
         """
-        if len(secret) >= MIN_SECRET and secret not in self._replaceable:
+        secret = secret.strip()
+        if (known := self._replaceable.pop(secret, None)) is not None:
+            self._replaceable[secret] = known  # in use: others go first
+        elif len(secret) >= MIN_SECRET:
             self._replaceable[secret] = _Secret(secret)
             _forget_first(self._replaceable, MAX_REPLACEABLE)
             self._sort()

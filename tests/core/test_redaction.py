@@ -13,7 +13,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from mcp_stdio.redaction import _PATTERNS, MIN_SECRET, Redactor, redact
+from mcp_stdio.redaction import _PATTERNS, MAX_REPLACEABLE, MIN_SECRET, Redactor, redact
 
 SECRET = "s3cr/t+v=lue~'\"\\ü&x"
 
@@ -120,6 +120,15 @@ def test_no_text_makes_it_hard_to_find_a_secret(text: str) -> None:
     begun = time.monotonic()
     redactor.redact_known(text)
     assert time.monotonic() - begun < 10  # a bound of liveness: it takes milliseconds
+
+
+def test_a_secret_in_use_is_not_pushed_out_by_those_that_come_and_go() -> None:
+    redactor = Redactor()
+    for number in range(10 * MAX_REPLACEABLE):
+        redactor.protect_replaceable("the-client-s3cret")
+        redactor.protect_replaceable(f"access-token-{number}")
+        redactor.protect_passing(f"cookie-{number:08d}")
+        assert redactor.redact(f"the-client-s3cret, access-token-{number}") == "***, ***"
 
 
 @pytest.mark.parametrize("secret", ["", " ", "a", "abc", " abc\n"])

@@ -20,7 +20,7 @@ from mcp_stdio.credentials.output import MAX_SIZE, MAX_TIME
 from mcp_stdio.credentials.rules import AUTHORIZATION, Headers
 from mcp_stdio.errors import AuthorizationFailed, UsageFailure, quote
 from mcp_stdio.http import Head, Request
-from mcp_stdio.redaction import protect
+from mcp_stdio.redaction import Redactor, protect_replaceable
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ async def read(source: Source) -> Headers:
         raise AuthorizationFailed(str(exc), hint=exc.hint) from None
     for name, value in headers:
         for secret in rules.secrets_of(name, value):
-            protect(secret)
+            protect_replaceable(secret)
     return headers
 
 
@@ -174,12 +174,13 @@ async def _content(source: Source) -> bytes:
 
 async def _printed(source: Source) -> bytes:
     result = await output.run(source.command)
-    if result.complaints or result.failure:
+    if result.complaints:
+        printed = Redactor()  # none of it is of interest for longer than that
         for line in _lines(result.printed):
             for secret in line, line.partition(":")[2], line.partition(" ")[2]:
-                protect(secret)
-    for line in _lines(result.complaints):
-        log.info("`%s` complains: %s", source.option, quote(line))
+                printed.protect(secret)
+        for line in _lines(result.complaints):
+            log.info("`%s` complains: %s", source.option, quote(printed.redact_known(line)))
     if result.failure is not None:
         raise AuthorizationFailed(
             f"`{source.option}`: {result.failure}",

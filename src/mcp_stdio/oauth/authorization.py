@@ -20,7 +20,7 @@ from mcp_stdio.oauth import answers, tokens, urls
 from mcp_stdio.oauth.commands import Flow, Visit
 from mcp_stdio.oauth.metadata import AuthorizationServer, Place
 from mcp_stdio.oauth.record import Registration, Tokens
-from mcp_stdio.redaction import protect
+from mcp_stdio.redaction import protect_replaceable
 
 S256 = "S256"
 
@@ -73,7 +73,7 @@ def ask(
     server = place.server
     assert server.authorization_endpoint is not None
     state, verifier = secrets.token_urlsafe(ENTROPY), secrets.token_urlsafe(ENTROPY)
-    protect(verifier)
+    protect_replaceable(verifier)
     asked = {
         "response_type": "code",
         "client_id": client.client_id,
@@ -89,7 +89,8 @@ def ask(
         redirect = yield Visit(page, state)
     except TimedOut as failure:
         raise NobodyCameBack(str(failure), hint=failure.hint) from None
-    protect(redirect.get("code", ""))  # first of all: servers repeat what they refuse (P7)
+    # First of all: servers repeat what they refuse (P7).
+    protect_replaceable(redirect.get("code", ""))
     code = code_of(redirect, server)
     return Code(value=code, verifier=verifier, redirect_uri=redirect_uri)
 

@@ -21,7 +21,7 @@ from mcp_stdio.oauth import answers, registration, tokens, urls
 from mcp_stdio.oauth.commands import Flow, Now, ShowCode, Wait
 from mcp_stdio.oauth.metadata import AuthorizationServer, Place
 from mcp_stdio.oauth.record import Registration, Tokens
-from mcp_stdio.redaction import protect
+from mcp_stdio.redaction import protect_replaceable
 
 HURRY = 0.8
 """Part of the time there is after which it is asked at the latest, be the interval longer."""
@@ -68,7 +68,7 @@ def authorize(
         raise answers.unusable(ASK, "the answer holds no code")
     if len(user_code) > MAX_CODE:
         raise answers.unusable(ASK, f"the code to be typed has more than {MAX_CODE} characters")
-    protect(device_code)  # the other one is there to be seen
+    protect_replaceable(device_code)  # the other one is there to be seen
     # Google's name for it is older than the standard's.
     page = answer.get("verification_uri", answer.get("verification_url"))
     url = str(urls.trusted(page, "page to type the code in at", server))
