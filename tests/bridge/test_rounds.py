@@ -11,7 +11,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from mcp_stdio import jsonrpc, spec
-from mcp_stdio.bridge.rounds import MAX_ROUNDS, MAX_WAITS
+from mcp_stdio.bridge.rounds import MAX_QUESTIONS, MAX_ROUNDS, MAX_WAITS
 from mcp_stdio.errors import BadAnswer, CannotBridge, ConnectionLost, TimedOut
 from mcp_stdio.jsonrpc import Message
 from mcp_stdio.upstream import Call
@@ -374,6 +374,15 @@ async def test_seventeen_rounds_are_too_many(autojump_clock: MockClock) -> None:
     assert "too many rounds" in str(asked.failure)
     assert len(questions(asked)) == 16
     assert len(peer.got("tools/call")) == 17
+
+
+async def test_a_round_asks_no_hundred_and_one_things(autojump_clock: MockClock) -> None:
+    peer = asking(need(None, **{f"q{number}": ROOTS for number in range(MAX_QUESTIONS + 1)}))
+    asked = await play(peer)
+    assert isinstance(asked.failure, BadAnswer)
+    assert "more than 100 things at once" in str(asked.failure)
+    assert questions(asked) == []
+    assert len(peer.got("tools/call")) == 1
 
 
 async def play(peer: Peer) -> Asked:

@@ -24,6 +24,9 @@ from mcp_stdio.upstream.progress import Rising
 MAX_ROUNDS = 16
 """Rounds with questions in one call; a form that is filled in anew each time needs a few."""
 
+MAX_QUESTIONS = 100
+"""Questions of one round: each costs a person's time or a model's, and is asked at once."""
+
 MAX_WAITS = 100
 """Rounds without a question, in which the server wants to be called again: 50 minutes of them."""
 
@@ -104,6 +107,8 @@ class Rounds:
         if self._asked > MAX_ROUNDS:
             raise _too_many_rounds()
         self._pause = 0.0
+        if len(requests) > MAX_QUESTIONS:
+            raise BadAnswer(f"the server asks for more than {MAX_QUESTIONS} things at once")
         questions = {
             key: input_required.question(text, self._introduction, self._ids)
             for key, text in requests.items()
