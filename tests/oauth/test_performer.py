@@ -39,6 +39,7 @@ from mcp_stdio.oauth.commands import (
 from mcp_stdio.oauth.performer import Paste, Performer
 from mcp_stdio.oauth.record import Record, Registration
 from mcp_stdio.oauth.store import Store
+from mcp_stdio.redaction import protect
 from tests.http.fakes import FakeLane
 from tests.oauth.fakes import Authority, ask, refusal
 from tests.oauth.pump import AS, MCP, World, found, query_of, world
@@ -366,8 +367,10 @@ async def test_the_page_is_opened_without_our_secrets(person: Person, tmp_path: 
         "BROWSER": noting(file),
         "MCP_BEARER_TOKEN": "secret",
         "MCP_OAUTH_CLIENT_SECRET": "secret",
+        "MINE": "a value that -H 'X-Api-Key: ${MINE}' has made known",
         "OTHER": "kept",
     }
+    protect(environ["MINE"])
 
     def flow() -> Generator[Command, Any, Any]:
         return (yield Visit(page((yield Listen())), STATE))
@@ -381,6 +384,7 @@ async def test_the_page_is_opened_without_our_secrets(person: Person, tmp_path: 
     assert arguments == person.pages
     assert person.opened == [True]
     assert got["OTHER"] == "kept"
+    assert "MINE" not in got
     assert "secret" not in got.values()
 
 

@@ -33,12 +33,14 @@ from mcp_stdio.oauth.commands import (
     Wait,
 )
 from mcp_stdio.oauth.record import Record
+from mcp_stdio.redaction import HIDDEN, redact_known
 
 T = TypeVar("T")
 
 SECRETS = frozenset({"MCP_BEARER_TOKEN", "MCP_OAUTH_CLIENT_SECRET"})
-"""Variables of the environment that no browser gets to see. A command that the user names for a
-credential is another matter: it has all of the user's environment, as in their shell."""
+"""Variables of the environment that no browser gets to see, besides those with what is known to be
+a secret. A command that the user names for a credential is another matter: it has all of the user's
+environment, as in their shell."""
 
 Paste = Callable[[str], Awaitable[Mapping[str, str]]]
 """Waits until a person has pasted the redirect with this state; its parameters."""
@@ -84,7 +86,11 @@ class Performer:
         self._paste = paste
         self._clock = clock
         # A browser, and all that it starts, has no business with the user's tokens.
-        self._environ = {key: value for key, value in environ.items() if key not in SECRETS}
+        self._environ = {
+            key: value
+            for key, value in environ.items()
+            if key not in SECRETS and redact_known(value) != HIDDEN
+        }
 
     async def perform(self, flow: Flow[T], *, within: float | None = None) -> T:
         """Run the flow to its end and return what it returns. Raises what it raises.
