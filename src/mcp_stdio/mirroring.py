@@ -24,6 +24,12 @@ Path = tuple[str, ...]
 MAX_TOOLS = 1000
 """Tools with mirrored parameters that are remembered; a server must not fill our memory."""
 
+MAX_MIRRORS = 100
+"""Mirrored parameters of one tool: each is a header of every call."""
+
+MAX_NAMES = 1000
+"""Characters of a tool's name, of a header's, and of all that lead to a parameter."""
+
 MAX_SCHEMAS = 100_000
 """Schemas within one tool that are looked at: megabytes of them, in a tenth of a second."""
 
@@ -75,11 +81,15 @@ def mirrors_of(tool: Mapping[str, Any]) -> tuple[Mirror, ...]:
         name = schema[spec.MIRRORED]
         if not isinstance(name, str) or not re.fullmatch(_TOKEN, name):
             raise InvalidAnnotation(f"{where} is no name for a header")
+        if len(name) + sum(map(len, path)) > MAX_NAMES:
+            raise InvalidAnnotation(f"a `{spec.MIRRORED}` and what it is on have too long names")
         if (fault := _fault_in_type(schema.get("type"))) is not None:
             raise InvalidAnnotation(f"{where} is on a parameter {fault}")
         if name.lower() in found:
             raise InvalidAnnotation(f"{where} has the name `{name}` a second time")
         found[name.lower()] = Mirror(path, spec.PARAMETER_PREFIX + name)
+        if len(found) > MAX_MIRRORS:
+            raise InvalidAnnotation(f"more than {MAX_MIRRORS} parameters have `{spec.MIRRORED}`")
     return tuple(found.values())
 
 
@@ -139,7 +149,7 @@ class Catalogue:
 
     def _remember(self, name: str, mirrors: tuple[Mirror, ...]) -> None:
         self._mirrors.pop(name, None)
-        if mirrors:
+        if mirrors and len(name) <= MAX_NAMES:
             self._mirrors[name] = mirrors
         if len(self._mirrors) > MAX_TOOLS:
             del self._mirrors[next(iter(self._mirrors))]

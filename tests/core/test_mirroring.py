@@ -154,6 +154,32 @@ def nested(depth: int, word: str = "not") -> dict[str, Any]:
     return schema
 
 
+def test_what_is_remembered_of_a_tool_is_bounded() -> None:
+    """A server must not fill our memory, and each of them is a header of every call."""
+
+    def mirrored(count: int, header: str = "p", name: str = "q") -> dict[str, Any]:
+        numbered = range(count)
+        return schema_of(
+            **{f"{name}{n}": {"type": "string", "x-mcp-header": f"{header}{n}"} for n in numbered}
+        )
+
+    most = mirroring.mirrors_of(tool_with(mirrored(mirroring.MAX_MIRRORS)))
+    assert len(most) == mirroring.MAX_MIRRORS
+    with pytest.raises(InvalidAnnotation, match="more than 100 parameters"):
+        mirroring.mirrors_of(tool_with(mirrored(mirroring.MAX_MIRRORS + 1)))
+    for long in (
+        {"header": "x" * 997},
+        {"name": "x" * 997},
+        {"header": "x" * 499, "name": "y" * 499},
+    ):
+        assert mirroring.mirrors_of(tool_with(mirrored(1, **long)))
+        with pytest.raises(InvalidAnnotation, match="too long names"):
+            mirroring.mirrors_of(tool_with(mirrored(11, **long)))
+    for name, is_known in ("x" * mirroring.MAX_NAMES, True), ("x" * 1001, False):
+        catalogue = catalogue_of(tool_with(schema_of(a=REGION), name))
+        assert bool(catalogue.headers(call('{"a":"x"}', name=name))) is is_known
+
+
 def test_depth_and_number_are_bounded() -> None:
     assert mirroring.mirrors_of(tool_with(nested(mirroring.MAX_DEPTH))) == ()
     wide: dict[str, Any] = {"anyOf": [{}] * (mirroring.MAX_SCHEMAS - 1)}
