@@ -146,12 +146,11 @@ async def listed(visit: Visit) -> None:
     await visit.answer({kind: items, "nextCursor": ARTS})
 
 
-@pytest.mark.parametrize("verbosity", ["-v", "-vv"])
-async def test_a_log_is_lines_of_ours(verbosity: str, tmp_path: Path) -> None:
+async def test_a_log_is_lines_of_ours(tmp_path: Path) -> None:
     log = tmp_path / "log"
     methods = {spec.INITIALIZE: offering(), **dict.fromkeys(spec.LISTS, listed)}
     async with serving(methods=methods, is_judged=False) as server:
-        options = (verbosity, "--log-file", str(log), "--timeout-read", "5", "--deny-tool", "x")
+        options = ("-vv", "--log-file", str(log), "--timeout-read", "5", "--deny-tool", "x")
         async with relaying(server.url, *options) as relay:
             await provoke(server, relay)
             for method in spec.LISTS:
