@@ -7,6 +7,7 @@ title, disguise a link, turn the text around or begin a line that looks like one
 from __future__ import annotations
 
 import json
+import ssl
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 import trio
+import trustme
 
 from mcp_stdio import spec
 from tests.faults.driver import LIMIT, Relay, command, environment, relaying
@@ -150,7 +152,7 @@ async def test_a_log_is_lines_of_ours(tmp_path: Path) -> None:
     log = tmp_path / "log"
     methods = {spec.INITIALIZE: offering(), **dict.fromkeys(spec.LISTS, listed)}
     async with serving(methods=methods, is_judged=False) as server:
-        options = ("-vv", "--log-file", str(log), "--timeout-read", "5", "--deny-tool", "x")
+        options = ("-vv", "--log-file", str(log), "--timeout-read", "1", "--deny-tool", "x")
         async with relaying(server.url, *options) as relay:
             await provoke(server, relay)
             for method in spec.LISTS:
@@ -176,19 +178,38 @@ OPENINGS: dict[str, Behaviour] = {
 async def test_a_connection_test_is_lines_of_ours(opening: str) -> None:
     methods = {spec.INITIALIZE: OPENINGS[opening], **dict.fromkeys(spec.LISTS, listed)}
     async with serving(methods=methods, is_judged=False) as server:
-        for options in ("--test", "-vv"), ("--test", "--json"):
-            with trio.fail_after(LIMIT):
-                done = await trio.run_process(
-                    command(*options, "--timeout-read", "2", server.url),
-                    stdin=subprocess.DEVNULL,
-                    capture_stdout=True,
-                    capture_stderr=True,
-                    check=False,
-                    env=environment(),
-                )
-            assert_harmless(done.stderr.decode())
-            if "--json" in options:
-                assert done.stdout.isascii()
-                json.loads(done.stdout)
-            else:
-                assert not done.stdout
+        await look_at_a_test_of(server.url)
+
+
+async def test_who_a_certificate_is_for_is_lines_of_ours() -> None:
+    """It is told also of one that is not trusted, so anybody may have issued it."""
+    issuer = trustme.CA(organization_name=ARTS, organization_unit_name=ARTS)
+    certificate = issuer.issue_cert("127.0.0.1", common_name="x\x1b[2J\u202e\x9by")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate.configure_cert(context)
+    async with serving(context=context) as server:
+        said = await look_at_a_test_of(server.url)
+    assert "the certificate is that of `x" in said
+
+
+async def look_at_a_test_of(url: str) -> str:
+    """What is said on standard error to a person."""
+    said = ""
+    for options in ("--test", "--json"), ("--test", "-vv"):
+        with trio.fail_after(LIMIT):
+            done = await trio.run_process(
+                command(*options, "--timeout-read", "2", url),
+                stdin=subprocess.DEVNULL,
+                capture_stdout=True,
+                capture_stderr=True,
+                check=False,
+                env=environment(),
+            )
+        said = done.stderr.decode()
+        assert_harmless(said)
+        if "--json" in options:
+            assert done.stdout.isascii()
+            json.loads(done.stdout)
+        else:
+            assert not done.stdout
+    return said
