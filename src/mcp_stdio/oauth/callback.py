@@ -46,7 +46,15 @@ OUTCOME = 8.0
 """Seconds for which the browser waits for what came of the sign-in, which takes one question to the
 authorization server: longer than most take, shorter than a person looks at an empty window."""
 
-_HOSTS = {"127.0.0.1": ["127.0.0.1"], "localhost": ["127.0.0.1", "::1"]}
+_NAMES = ("127.0.0.1", "localhost")
+"""How a redirect URI may spell this machine: as RFC 8252 section 7.3 has it, and as some servers
+insist."""
+
+_ADDRESSES = ("127.0.0.1", "::1")
+"""What `localhost` leads to, in either order; another user of this machine must not have one."""
+
+_TAKEN = frozenset({errno.EADDRINUSE, errno.EACCES})
+"""How systems say that another process listens there."""
 
 
 class Page(NamedTuple):
@@ -108,28 +116,26 @@ NOT_FOUND = Page("404 Not Found", "Not found", "There is nothing here.")
 NOT_ALLOWED = Page("405 Method Not Allowed", "Not allowed", "Only GET works.", "Allow: GET\r\n")
 
 
-async def listen(port: int | None = None, *, host: str = "127.0.0.1") -> Callback:
+async def listen(port: int | None = None) -> Callback:
     """A listener on this port, or any free one; `async with` it.
 
-    `host` is how the redirect URI spells this machine: `127.0.0.1` as RFC 8252 section 7.3 has it,
-    or `localhost`, which is all that some servers take. Raises PortTaken for a port that cannot be
-    had, UsageFailure where none can.
+    The redirect URI may as well spell this machine `localhost`. Raises PortTaken for a port that
+    cannot be had, UsageFailure where none can.
     """
-    # A name leads to both addresses, and another user of this machine must not have the other one.
     attempts = 1 if port else 5
     while True:
         attempts -= 1
         listeners: list[trio.SocketListener] = []
         try:
-            for address in _HOSTS[host]:
+            for address in _ADDRESSES:
                 wanted = _port(listeners) if listeners else port or 0
                 try:
                     listeners += await trio.open_tcp_listeners(wanted, host=address)
                 except OSError as exc:
-                    if not listeners or exc.errno == errno.EADDRINUSE:
+                    if not listeners or exc.errno in _TAKEN:
                         raise
                     # This machine has no IPv6.
-            return Callback(listeners, host)
+            return Callback(listeners)
         except OSError as exc:
             for listener in listeners:
                 listener.socket.close()
@@ -144,13 +150,13 @@ async def listen(port: int | None = None, *, host: str = "127.0.0.1") -> Callbac
 class Callback(trio.abc.AsyncResource):
     """An open listener; `redirect_uri` leads to it."""
 
-    def __init__(self, listeners: list[trio.SocketListener], host: str) -> None:
+    def __init__(self, listeners: list[trio.SocketListener]) -> None:
         port = _port(listeners)
-        self.redirect_uri = f"http://{host}:{port}{PATH}"
+        self.redirect_uri = f"http://{_NAMES[0]}:{port}{PATH}"
         self._listeners = listeners
-        self._hosts = {f"{name}:{port}" for name in _HOSTS}
+        self._hosts = {f"{name}:{port}" for name in _NAMES}
         if port == 80:
-            self._hosts |= _HOSTS.keys()
+            self._hosts |= {*_NAMES}
         self._connections: dict[trio.CancelScope, None] = {}
         self._found: dict[str, str] | None = None
         self._browser: trio.SocketStream | None = None  # waits for its page
