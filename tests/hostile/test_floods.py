@@ -8,12 +8,17 @@ is over in time.
 from __future__ import annotations
 
 import gzip
+import tracemalloc
 from collections.abc import Callable
 from itertools import count
 
 import pytest
 
 from mcp_stdio import jsonrpc, spec
+from mcp_stdio.http import Request
+from mcp_stdio.http.client import Client
+from mcp_stdio.http.request_head import request_head
+from mcp_stdio.http.url import Url
 from mcp_stdio.upstream.patience import Patience
 from mcp_stdio.upstream.questions import MAX_OPEN, Questions
 from tests.faults.driver import LANES, relaying
@@ -25,6 +30,7 @@ from tests.faults.server import (
     serving,
     stream_head,
 )
+from tests.http.fakes import Answer, FakeLane
 
 MIB = 1024 * 1024
 NOT_UNDERSTOOD, TIMED_OUT, UNKNOWN = -33005, -33003, -33002
@@ -136,3 +142,23 @@ async def test_questions_that_nobody_answers_are_forgotten() -> None:
     asked = [f"q{number}" for number in range(3 * MAX_OPEN)]
     kept = [id for id in asked if questions.settle(id) is not None]
     assert kept == asked[-MAX_OPEN:]
+
+
+async def test_arguments_that_are_sent_as_headers_are_not_remembered() -> None:
+    """A server decides which arguments these are, and they may be as long as messages."""
+    url = Url.parse("https://mcp.example/mcp")
+    lane = FakeLane(*[Answer(200)] * 300)
+    client = Client(lane, origin=url.origin)
+    tracemalloc.start()
+    try:
+        for number in range(300):
+            headers = (("Mcp-Param-Text", f"{number}" + "x" * 100_000),)
+            request = Request("POST", url, headers, b"{}")
+            request_head(request)
+            exchange = await client.send(request)
+            await exchange.aclose()
+            lane.requests.clear()
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 5 * MIB

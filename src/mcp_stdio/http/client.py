@@ -26,6 +26,7 @@ from mcp_stdio.http import Accepts, Exchange, Head, Lane, Request, redirects
 from mcp_stdio.http.authorizer import Authorizer, Fixed
 from mcp_stdio.http.cookies import Cookies
 from mcp_stdio.http.decoded import Decoded, lost
+from mcp_stdio.http.fields import are_short
 from mcp_stdio.http.url import Origin, Url
 
 if TYPE_CHECKING:
@@ -209,7 +210,8 @@ class Client(Lane):
         if self._is_home(request.url):
             given = await self._authorizer.headers()
         cookie = self._cookies.header(request.url)
-        headers = _merged(request.headers, given, cookie)
+        merged = _merged if are_short(request.headers) else _merged.__wrapped__
+        headers = merged(request.headers, given, cookie)
         complete = Request(
             request.method, request.url, headers, request.body, request.is_replayable
         )

@@ -9,6 +9,17 @@ from mcp_stdio.http.url import Url
 
 Fields = list[tuple[bytes, bytes]]
 
+SHORT = 16 * 1024
+"""Characters of headers that are worth remembering: more than most servers take."""
+
+
+def are_short(given: Iterable[tuple[str, str]]) -> bool:
+    """Whether what is made of these headers may be remembered.
+
+    Else megabytes of them would be, for a server can have any argument of a tool sent as a header.
+    """
+    return sum([len(value) for _, value in given]) <= SHORT
+
 
 def fields(method: str, url: Url, given: Iterable[tuple[str, str]], size: int) -> Fields:
     """`given` and what HTTP and politeness ask for besides, each once; `size` is the body's."""

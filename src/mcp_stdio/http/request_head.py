@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from mcp_stdio.errors import UsageFailure
 from mcp_stdio.http import Request
-from mcp_stdio.http.fields import fields
+from mcp_stdio.http.fields import are_short, fields
 from mcp_stdio.http.url import Url
 
 _TOKEN = re.compile(rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
@@ -27,7 +27,8 @@ def request_head(request: Request) -> bytes:
     """The bytes up to the body. Raises UsageFailure for a header that HTTP cannot carry."""
     size = len(request.body)
     has_length = size > 0 or request.method == "POST"
-    before, after = _around_length(request.method, request.url, request.headers, has_length)
+    around = _around_length if are_short(request.headers) else _around_length.__wrapped__
+    before, after = around(request.method, request.url, request.headers, has_length)
     return b"%b%d%b" % (before, size, after) if has_length else before + after
 
 
