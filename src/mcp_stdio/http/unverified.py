@@ -44,6 +44,8 @@ async def look(config: Config, environ: Mapping[str, str], platform: str) -> Cer
 class _Seen(RelayError):
     """Ends a connection once the handshake is over."""
 
+    usual_hint = "this is told to nobody"
+
 
 class _Glance:
     """An observer that lets no connection live longer than its handshake."""
