@@ -27,6 +27,9 @@ MAX_PASSING = 50
 MAX_REPLACEABLE = 24
 """Tokens remembered that a renewal has replaced or will: those of a dozen renewals."""
 
+MAX_SUPPLIED = 100
+"""Headers remembered of files and commands, which may give others each time: more than one has."""
+
 MAX_BEGINNING = 500
 """Characters of a body that the log shows: enough for a method, an error, a page's title."""
 
@@ -41,6 +44,7 @@ class Redactor:
     def __init__(self) -> None:
         self._lasting: dict[str, _Secret] = {}
         self._replaceable: dict[str, _Secret] = {}
+        self._supplied: dict[str, _Secret] = {}
         self._passing: dict[str, _Secret] = {}
         self._sought: list[_Secret] = []
         self.longest = 0
@@ -60,13 +64,14 @@ class Redactor:
 
         What a server sets in passing does not push it out.
         """
-        secret = secret.strip()
-        if (known := self._replaceable.pop(secret, None)) is not None:
-            self._replaceable[secret] = known  # in use: others go first
-        elif len(secret) >= MIN_SECRET:
-            self._replaceable[secret] = _Secret(secret)
-            _forget_first(self._replaceable, MAX_REPLACEABLE)
-            self._sort()
+        self._remember(self._replaceable, secret, MAX_REPLACEABLE)
+
+    def protect_supplied(self, secret: str) -> None:
+        """The same for what a file or a command gives; the last MAX_SUPPLIED are remembered.
+
+        No token pushes it out, for it may be read once and sent for weeks.
+        """
+        self._remember(self._supplied, secret, MAX_SUPPLIED)
 
     def protect_passing(self, secret: str) -> None:
         """Hide a value that the server will soon replace; the last MAX_PASSING are remembered.
@@ -93,9 +98,18 @@ class Redactor:
                 text = re.sub(pattern, replacement, text, flags=re.IGNORECASE)
         return text
 
+    def _remember(self, secrets: dict[str, _Secret], secret: str, limit: int) -> None:
+        secret = secret.strip()
+        if (known := secrets.pop(secret, None)) is not None:
+            secrets[secret] = known  # in use: others go first
+        elif len(secret) >= MIN_SECRET:
+            secrets[secret] = _Secret(secret)
+            _forget_first(secrets, limit)
+            self._sort()
+
     def _sort(self) -> None:
         # The longest first, lest a part of one secret be taken for the whole of another.
-        known = {**self._passing, **self._replaceable, **self._lasting}
+        known = {**self._passing, **self._replaceable, **self._supplied, **self._lasting}
         self._sought = sorted(known.values(), key=lambda each: len(each.value), reverse=True)
         self.longest = max(self.longest, *(each.longest for each in self._sought))
 
@@ -109,6 +123,7 @@ _process = Redactor()
 
 protect = _process.protect
 protect_replaceable = _process.protect_replaceable
+protect_supplied = _process.protect_supplied
 protect_passing = _process.protect_passing
 redact = _process.redact
 redact_known = _process.redact_known

@@ -101,6 +101,18 @@ def test_no_cookie_pushes_a_token_out() -> None:
     assert redactor.redact("got access/token-1, access\\/token-1") == "got ***, ***"
 
 
+def test_no_token_pushes_out_what_a_file_has_given() -> None:
+    """It is read once, and sent for as long as the program runs."""
+    redactor = Redactor()
+    redactor.protect_supplied("key-from-a-file")
+    for number in range(1000):
+        redactor.protect_replaceable(f"token-number-{number}")
+        redactor.protect_passing(f"cookie-number-{number}")
+    for number in range(99):
+        redactor.protect_supplied(f"another-key-of-it-{number}")
+    assert redactor.redact("got key-from-a-file") == "got ***"
+
+
 def test_tokens_are_forgotten_long_after_they_were_replaced() -> None:
     redactor = Redactor()
     for number in range(100):

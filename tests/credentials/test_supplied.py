@@ -318,6 +318,16 @@ async def test_tokens_that_are_renewed_for_days_leave_nothing_behind(tmp_path: P
     assert await renew(300) - before < 1_000
 
 
+async def test_a_key_stays_secret_however_many_tokens_are_renewed(tmp_path: Path) -> None:
+    """The file is read once where the server never refuses it (P7)."""
+    file = tmp_path / "headers"
+    file.write_text("X-Api-Key: the-key-of-the-file\n")
+    await read(a_file(file, "headers"))
+    for number in range(redaction.MAX_REPLACEABLE + 1):
+        redaction.protect_replaceable(f"renewed-token-{number}")
+    assert redaction.redact_known("got the-key-of-the-file back") == "got *** back"
+
+
 async def test_headers_of_a_command() -> None:
     assert await read(a_command("print('A: 1\\nB: 2')")) == (("A", "1"), ("B", "2"))
 

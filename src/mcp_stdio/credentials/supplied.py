@@ -20,7 +20,7 @@ from mcp_stdio.credentials.output import MAX_SIZE, MAX_TIME
 from mcp_stdio.credentials.rules import AUTHORIZATION, Headers
 from mcp_stdio.errors import AuthorizationFailed, UsageFailure, quote
 from mcp_stdio.http import Head, Request
-from mcp_stdio.redaction import Redactor, protect_replaceable
+from mcp_stdio.redaction import Redactor, protect_supplied
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ async def read(source: Source) -> Headers:
         raise AuthorizationFailed(str(exc), hint=exc.hint) from None
     for name, value in headers:
         for secret in rules.secrets_of(name, value):
-            protect_replaceable(secret)
+            protect_supplied(secret)
     return headers
 
 
