@@ -11,7 +11,16 @@ from typing import Any
 import pytest
 import trio
 
-from tests.faults.driver import LANES, LIMIT, UNREACHABLE, Relay, command, environment, relaying
+from tests.faults.driver import (
+    LANES,
+    LIMIT,
+    UNREACHABLE,
+    Relay,
+    command,
+    environment,
+    opening,
+    relaying,
+)
 from tests.faults.proc import needs_proc
 from tests.faults.server import Visit, serving
 
@@ -105,3 +114,25 @@ def limit_memory(relay: Relay, more: int) -> None:
     status = Path(f"/proc/{relay.process.pid}/status").read_text(encoding="utf-8")
     size = int(status.partition("VmSize:")[2].split()[0]) * 1024
     resource.prlimit(relay.process.pid, resource.RLIMIT_AS, (size + more, size + more))
+
+
+@needs_proc
+async def test_once_there_are_descriptors_again_all_is_well() -> None:
+    """Also what is loaded only when it is needed takes one, if for a moment."""
+    import resource
+
+    async with serving() as server, relaying(server.url, initialize=False) as relay:
+        with trio.fail_after(LIMIT):
+            while not server.open_connections:  # noqa: ASYNC110 - no event tells
+                await trio.sleep(0.01)
+        await trio.sleep(0.3)  # until it has nothing to do but to wait
+        pid = relay.process.pid
+        before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        taken = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (taken, before[1]))
+        error = (await relay.ask("initialize", opening()))["error"]
+        assert "Too many open files" in error["message"]
+        assert error["data"]["kind"] in ("exhausted", "unreachable")
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+        await relay.initialize()
+        await relay.lives()
