@@ -8,7 +8,8 @@ The time is shared by the pairs of eras of client and server. Each has a relay a
 own and 64 calls under way: of a thousand calls 50 are dropped before their answer or within it, 20
 broken off and resumed, 50 refused with 503 and `Retry-After` at first, 20 cancelled, some answered
 with what is too large or no MCP; a session is forgotten after each 500. Each answer is checked as
-in the tests (`flood`); the first that is not as it must be ends the run with code 1.
+in the tests (`flood`); the first that is not as it must be ends the run with code 1, and so does
+memory that grows (in a run with a minute and more for each pair).
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ from tests.load import figures
 from tests.load.flood import PAIRS, Flood
 from tests.load.server import MAX_SIZE, under_load
 from tests.process import running
+
+LEAK = 50.0
+"""Bytes per call that memory may seem to grow by: less than the smallest object for each call. In a
+short run the system's own steps, of a page and more, are steeper."""
 
 WARM_UP = 0.1
 """Share of the time before the first sample."""
@@ -56,6 +61,7 @@ async def soak(pair: str, lane: str, seed: int, seconds: float) -> None:
             await flood.close()
         say(f"\n{pair}: every answer as it must be, exit code 0\n")
         say(figures.table(samples, flood.tally, desk.ledger))
+        assert seconds < 60 or samples.growth < LEAK, "memory grows"
 
 
 def _parser() -> argparse.ArgumentParser:
