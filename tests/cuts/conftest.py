@@ -12,7 +12,7 @@ from mcp_stdio.http import tls
 from tests.cuts import tally
 from tests.faults.driver import LANES
 
-IDLE = 0.004
+IDLE = 0.006
 """Seconds of real time without anything to do after which the clock jumps: what one side of the
 loopback has sent must have come to the other by then."""
 
