@@ -17,6 +17,7 @@ from mcp_stdio.errors import (
     AuthorizationFailed,
     BadAnswer,
     ConnectionLost,
+    RelayError,
     SessionLost,
     TimedOut,
     Unreachable,
@@ -629,6 +630,40 @@ async def test_a_call_that_finds_its_session_forgotten_after_each_back_off(
     else:
         assert isinstance(asked.failure, SessionLost)
         assert len(server.got("initialize")) < 8
+
+
+class InJson(Server):
+    """Says in JSON-RPC that a session is unknown, as the official servers do."""
+
+    def _answer(self, seen: Seen) -> Reply | RelayError:
+        reply = super()._answer(seen)
+        if isinstance(reply, Reply) and reply.status == 404:
+            return error(seen, -32001, "Session not found", 404)
+        return reply
+
+
+@pytest.mark.parametrize("kind", [Server, InJson])
+async def test_a_session_that_took_the_place_of_a_call_s_own_may_be_forgotten_as_well(
+    autojump_clock: MockClock, kind: type[Server]
+) -> None:
+    """T-44: it was not opened for this call, so its end says nothing about this call."""
+    busy = Reply(503, [b"later"], "text/plain", headers=(("retry-after", "2"),))
+    server = kind(**{CALL: in_turn(busy, result)})
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        asked = client.ask(CALL)
+        await trio.sleep(1)
+        server.forget()
+        await client.done(client.ask(LIST))  # by which the session is opened anew
+        server.forget()
+        await client.done(asked)
+    assert asked.result == {}
+    assert [seen.header("Mcp-Session-Id") for seen in server.got(CALL)] == [
+        "session-1",
+        "session-1",
+        "session-2",
+        "session-3",
+    ]
 
 
 async def test_a_server_that_forgets_each_session_during_the_renewal(

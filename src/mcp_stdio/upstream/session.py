@@ -36,8 +36,8 @@ from mcp_stdio.upstream.turn import Queue
 log = logging.getLogger(__name__)
 
 MAX_LOSSES = 4
-"""Sessions after which a request is given up that finds its own forgotten whenever its back-off is
-over: a busy server that soon expires sessions does that, but not for long."""
+"""Sessions after which a request is given up that finds one after the other forgotten, none of them
+opened for it just now: a busy server that soon expires sessions does that, but not for long."""
 
 
 class Session:
@@ -128,11 +128,12 @@ class Session:
         try:
             losses = 0
             while True:
+                is_anew = losses > 0 and self._handshake is None  # in a session opened for it
                 try:
-                    await self._attempt(message, call, begun, is_first=not losses)
+                    await self._attempt(message, call, begun, is_anew=is_anew)
                     return
                 except (_Forgotten, LinkLost) as loss:
-                    if not _may_come_again(message, loss, losses):
+                    if not _may_come_again(message, loss, losses, is_anew=is_anew):
                         raise
                     losses += 1
                     call.turn.over()
@@ -140,7 +141,7 @@ class Session:
             text = "Send `initialize` first: the remote server needs a handshake"
             await call.emit(jsonrpc.error(message.id, jsonrpc.INVALID_PARAMS, text))
 
-    async def _attempt(self, message: Message, call: Call, begun: float, *, is_first: bool) -> None:
+    async def _attempt(self, message: Message, call: Call, begun: float, *, is_anew: bool) -> None:
         patience = self._patience(begun)
         patience.heard()  # waiting for the handshake counts as well
         with patience:
@@ -149,7 +150,7 @@ class Session:
                 await handshake.messenger.ask(message, handshake, call, patience)
             except HttpRefusal as refusal:
                 # What is refused in a new session as well is not about the session.
-                if is_first or refusal.answer is None:
+                if not is_anew or refusal.came_later or refusal.answer is None:
                     self._judge(refusal, handshake)
                 if refusal.answer is None:
                     raise
@@ -376,12 +377,14 @@ class _Forgotten(SessionLost):
         self.came_later = came_later
 
 
-def _may_come_again(request: Message, loss: _Forgotten | LinkLost, losses: int) -> bool:
+def _may_come_again(
+    request: Message, loss: _Forgotten | LinkLost, losses: int, *, is_anew: bool
+) -> bool:
     """Whether a request may go into another session, having seen so many `losses` before."""
     if isinstance(loss, LinkLost):  # whether it was processed is not known
         return not losses and request.method in spec.SAFE_METHODS
     # What was forgotten was not processed, so it may be sent again, whatever it is (T-44).
-    return not losses or (loss.came_later and losses < MAX_LOSSES)
+    return losses < MAX_LOSSES and (loss.came_later or not is_anew)
 
 
 def _is_over(refusal: BadAnswer, handshake: Handshake) -> bool:
