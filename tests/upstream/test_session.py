@@ -607,12 +607,23 @@ async def test_a_server_that_forgets_each_session(autojump_clock: MockClock) -> 
     assert len(server.got("initialize")) <= 3
 
 
+class InJson(Server):
+    """Says in JSON-RPC that a session is unknown, as the official servers do."""
+
+    def _answer(self, seen: Seen) -> Reply | RelayError:
+        reply = super()._answer(seen)
+        if isinstance(reply, Reply) and reply.status == 404:
+            return error(seen, -32001, "Session not found", 404)
+        return reply
+
+
+@pytest.mark.parametrize("kind", [Server, InJson])
 @pytest.mark.parametrize("refusals", [2, 100])
 async def test_a_call_that_finds_its_session_forgotten_after_each_back_off(
-    autojump_clock: MockClock, refusals: int
+    autojump_clock: MockClock, refusals: int, kind: type[Server]
 ) -> None:
     """T-44: sessions expire while the call waits as the server told it to; not for ever, though."""
-    server = Server()
+    server = kind()
 
     def refuse(seen: Seen) -> Reply:
         server.forget()
@@ -630,16 +641,6 @@ async def test_a_call_that_finds_its_session_forgotten_after_each_back_off(
     else:
         assert isinstance(asked.failure, SessionLost)
         assert len(server.got("initialize")) < 8
-
-
-class InJson(Server):
-    """Says in JSON-RPC that a session is unknown, as the official servers do."""
-
-    def _answer(self, seen: Seen) -> Reply | RelayError:
-        reply = super()._answer(seen)
-        if isinstance(reply, Reply) and reply.status == 404:
-            return error(seen, -32001, "Session not found", 404)
-        return reply
 
 
 @pytest.mark.parametrize("kind", [Server, InJson])
