@@ -36,7 +36,7 @@ async def test_a_flood_of_calls_loses_doubles_and_mixes_up_nothing(pair: str, la
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")  # noqa: T201 -- pytest shows it when the test fails
     options = ("--max-message-size", str(MAX_SIZE))
-    async with under_load(is_modern=eras.server, session_life=calls // 4) as desk:
+    async with under_load(is_modern=eras.server, session_life=min(500, calls // 2)) as desk:
         async with running(desk.server.url, *options, env=LANES[lane]) as relay:
             flood = Flood(relay, desk, is_modern=eras.client, fates=eras.fates, seed=seed)
             with trio.fail_after(600 if IS_LONG else 120):
