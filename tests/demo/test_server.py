@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import h11
 import pytest
 import trio
 
@@ -49,6 +51,7 @@ async def test_the_version_is_the_clients_or_the_latest(
         ("Accept", "*/*", 406),
         ("Content-Type", "text/plain", 415),
         ("Origin", "https://evil.example", 403),
+        ("Origin", "http://[", 403),
         ("Mcp-Session-Id", None, 400),
         ("Mcp-Session-Id", "unknown", 404),
         ("MCP-Protocol-Version", None, 400),
@@ -117,6 +120,49 @@ async def test_delete_ends_the_session(server: Server, client: Client) -> None:
         assert response.status == 204
     assert server.sessions == {}
     assert await client.post(request(2, "ping")) == 404
+
+
+@pytest.mark.parametrize(
+    "tool, arguments",
+    [
+        ("add", {"a": 10**400, "b": 0.5}),
+        ("add", {"a": float("inf"), "b": 0}),
+        ("countdown", {"from": float("inf")}),
+        ("countdown", {"from": 10**9, "pause": 0}),
+    ],
+)
+async def test_numbers_that_nobody_can_use_make_a_tool_fail(
+    client: Client, tool: str, arguments: object
+) -> None:
+    await client.open()
+    # JSON has no infinity, but numbers that are one to Python.
+    message = request(2, "tools/call", {"name": tool, "arguments": arguments})
+    body = json.dumps(message).replace("Infinity", "1e999").encode()
+    async with client.send("POST", body) as response:
+        assert (await response.json())["result"]["isError"] is True
+
+
+async def test_a_negative_pause_is_none(client: Client) -> None:
+    await client.open()
+    arguments = {"from": 2, "pause": -1}
+    answer = await client.ask("tools/call", {"name": "countdown", "arguments": arguments})
+    assert answer["result"]["content"][0]["text"] == "lift-off"
+
+
+async def test_what_nobody_foresaw_ends_one_connection_only(
+    nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    faults = [RuntimeError("a defect")]
+
+    def watch(_: object) -> None:
+        if faults:
+            raise faults.pop()
+
+    client = Client(await nursery.start(Server(watch=watch).serve))
+    with pytest.raises(h11.RemoteProtocolError):  # it hangs up
+        await client.open()
+    assert "a defect" in caplog.text
+    await client.open()
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,12 @@ from mcp_stdio.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND
 
 RESOURCE_NOT_FOUND = -32002
 MAX_NOTED = 100_000
+LARGEST = 1e300
+"""Numbers from here on are not calculated with: JSON has larger ones than Python's floats."""
+
+HIGHEST = 1_000_000
+"""Where a countdown begins at most: each step may be an event."""
+
 LOG_URI = "demo://log"
 WELCOME_URI = "demo://welcome"
 
@@ -80,7 +86,9 @@ async def add(_: Call, arguments: Mapping[str, Any]) -> str:
 async def countdown(call: Call, arguments: Mapping[str, Any]) -> str:
     """Count down, with progress at each step."""
     start = int(_number(arguments, "from", 3))
-    pause = _number(arguments, "pause", 0.2)
+    if start > HIGHEST:
+        raise Failure(f"nobody has the patience to count down from more than {HIGHEST}")
+    pause = max(0.0, _number(arguments, "pause", 0.2))
     await call.log("info", f"counting down from {start}")
     for passed in range(start):
         await call.progress(passed + 1, start, f"{start - passed} to go")
@@ -232,4 +240,6 @@ def _number(arguments: Mapping[str, Any], name: str, default: float | None = Non
     value = arguments.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise Failure(f"`{name}` is not a number")
+    if not abs(value) < LARGEST:
+        raise Failure(f"`{name}` is too large a number")
     return value

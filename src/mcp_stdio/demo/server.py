@@ -8,6 +8,7 @@ whoever watches; what a client gets wrong is refused with a sentence that says w
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,6 +21,8 @@ from mcp_stdio.demo.http import Connection, Request, Response
 from mcp_stdio.demo.offer import CAPABILITIES, MAX_NOTED, Execution, Offer
 from mcp_stdio.demo.session import Call, Error, Session
 from mcp_stdio.jsonrpc import Kind, Message, NotAMessage
+
+log = logging.getLogger(__name__)
 
 PATH = "/mcp"
 VERSIONS = (spec.R2, spec.R3, spec.R4)
@@ -69,10 +72,14 @@ class Server:
         listeners = await trio.open_tcp_listeners(port, host="127.0.0.1")
         port = listeners[0].socket.getsockname()[1]
         task_status.started(f"http://127.0.0.1:{port}{PATH}")
-        await trio.serve_listeners(self._connected, listeners)
+        await trio.serve_listeners(self.connected, listeners)
 
-    async def _connected(self, stream: trio.abc.Stream) -> None:
-        await Connection(stream, self._watch).serve(self._handle)
+    async def connected(self, stream: trio.abc.Stream) -> None:
+        """Serve one client until either side is done with the connection."""
+        try:
+            await Connection(stream, self._watch).serve(self._handle)
+        except Exception:  # the seam: no other client suffers from it
+            log.exception("unforeseen; the connection is closed")
 
     async def _handle(self, request: Request, response: Response) -> None:
         self.requests.append(request)
@@ -102,7 +109,7 @@ class Server:
 
     def _check_request(self, request: Request) -> None:
         origin = request.get("origin")
-        if origin is not None and urlsplit(origin).hostname not in ("127.0.0.1", "localhost"):
+        if origin is not None and _host(origin) not in ("127.0.0.1", "localhost"):
             raise Refusal(403, "a page of another site may not talk to this server")
         if self._token is not None and request.get("authorization") != f"Bearer {self._token}":
             challenge = {"WWW-Authenticate": 'Bearer realm="demo"'}
@@ -225,6 +232,13 @@ class Server:
         for session in self.sessions.values():
             if uri in session.subscriptions:
                 session.post(update)
+
+
+def _host(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).hostname
+    except ValueError:
+        return None
 
 
 def _id(message: Message) -> jsonrpc.Id:

@@ -118,7 +118,7 @@ class Call:
         """Tell how far the call is, if the client gave a token for that."""
         meta = self.request.params.get("_meta")
         token = meta.get("progressToken") if isinstance(meta, dict) else None
-        if token is not None:
+        if isinstance(token, str | int):
             about = {"progressToken": token, "progress": done, "total": total, "message": text}
             await self._say(jsonrpc.notification("notifications/progress", about))
 
