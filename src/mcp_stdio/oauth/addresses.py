@@ -74,7 +74,7 @@ def literal(host: str) -> str | None:
         pass
     try:
         return str(ip_address(inet_aton(host)))
-    except OSError:
+    except (OSError, ValueError):
         return None
 
 
