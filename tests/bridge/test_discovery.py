@@ -62,6 +62,13 @@ def answered(result: str) -> str:
             f'"capabilities":{{}},"serverInfo":{SHOP},"other":1e400,"_meta":{{"q":1.50}}',
         ),
         (f"{{{META}}}", f'"capabilities":{{}},"serverInfo":{SHOP}'),
+        *(
+            (
+                f'{{"capabilities":{{}},"_meta":{meta},"serverInfo":{SHOP}}}',
+                f'"capabilities":{{}},"serverInfo":{SHOP}',
+            )
+            for meta in ("null", "5", '"x"', "[1]", "{}")
+        ),
     ],
 )
 def test_a_discover_result_answers_initialize(discovered: str, told: str) -> None:

@@ -48,7 +48,7 @@ def initialize_result(id: Id, discovered: Message, version: str, server_name: st
         if name not in _NOT_FOR_THE_CLIENT | _MADE_ANEW:
             members[name] = text[begin:end]
     meta = splice.get(splice.drop(text, "_meta", spec.META_SERVER_INFO), "_meta")
-    if meta is not None and splice.members(meta):
+    if meta is not None and meta[0] == "{" and splice.members(meta):
         members["_meta"] = meta
     result = ",".join(f"{splice.encode(name)}:{value}" for name, value in members.items())
     return jsonrpc.result(id, {}).edited(lambda text: splice.put(text, f"{{{result}}}", "result"))
