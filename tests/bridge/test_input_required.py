@@ -93,6 +93,8 @@ def test_a_question_without_anything_to_ask_is_a_bad_answer(result: str) -> None
         '{"method":"tools/call","params":{}}',
         '{"method":"ping"}',
         '{"method":7}',
+        '{"method":{}}',
+        '{"method":["ping"]}',
         '{"params":{}}',
         "{}",
         "7",

@@ -110,7 +110,7 @@ def again(request: Message, id: Id, answers: Mapping[str, str], state: str | Non
     return request.edited(change)
 
 
-_METHODS = frozenset({spec.ELICIT, spec.SAMPLE, spec.LIST_ROOTS})
+_METHODS = (spec.ELICIT, spec.SAMPLE, spec.LIST_ROOTS)
 
 
 def _fit_sampling(text: str, version: str) -> str | None:
