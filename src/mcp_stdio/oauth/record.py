@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, get_type_hints
@@ -152,6 +153,8 @@ def _read(kind: type[T], document: Any, **built: Any) -> T:
             expected = float | int | None
         if not isinstance(value, expected) or isinstance(value, bool):
             raise ValueError(f"its `{name}` is not of the right type")
+        if isinstance(value, float | int) and not abs(value) <= sys.float_info.max:
+            raise ValueError(f"its `{name}` is no number to calculate with")
         built[name] = value
     try:
         return kind(**built)
