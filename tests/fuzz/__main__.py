@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from random import Random
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
@@ -109,6 +110,8 @@ def fuzz(name: str, corpus: Path, seconds: int) -> None:
     atheris = importlib.import_module("atheris")
     with atheris.instrument_imports(include=[PACKAGE], enable_loader_override=False):
         from tests.fuzz.targets import TARGETS
+    from tests.fuzz.target import ODD_VALUES, with_value
+
     target = TARGETS[name]
     for number, seed in enumerate(target.seeds):
         (corpus / f"seed-{number}").write_bytes(seed)
@@ -118,6 +121,14 @@ def fuzz(name: str, corpus: Path, seconds: int) -> None:
             '"{}"\n'.format("".join(f"\\x{each:02x}" for each in word)) for word in target.words
         )
     )
+
+    def mutated(data: bytes, most: int, seed: int) -> bytes:
+        """What libFuzzer does to bytes, and now and then another value in what is JSON."""
+        chance = Random(seed)
+        if chance.random() < 0.25:
+            return with_value(data, chance.randrange(1000), chance.choice(ODD_VALUES))[:most]
+        return bytes(atheris.Mutate(data, most))
+
     os.chdir(corpus.parent)  # where what is found is left as well
     atheris.Setup(
         [
@@ -132,6 +143,7 @@ def fuzz(name: str, corpus: Path, seconds: int) -> None:
             "-reload=0",
         ],
         target.holds,
+        custom_mutator=mutated,
     )
     atheris.Fuzz()
 

@@ -161,6 +161,7 @@ def as_address(text: str) -> Url | None:
 @target(
     b"https://user:pa%20ss@Example.COM:8443/a%2Fb/../c?d=e&f#g",
     b"http://[::1]:80//x",
+    b"http://127.0.0.1021",
     "http://b\u00fccher.example/\u00e9?\u00e9".encode(),
     b"//other.example/x",
     words=(

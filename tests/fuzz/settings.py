@@ -29,7 +29,15 @@ ENVIRON = {"A": "value-of-a", "MCP_BEARER_TOKEN": "t0ken-of-the-environment", "E
     "\ufeffX-A: é\n".encode(),
     words=(
         *(b"\n", b"\r\n", b"\r", b": ", b":", b"#", b"\0", b"\x0b", b"\x85", b"\xe2\x80\xa8", b" "),
-        *(b"Host: x", b"Content-Length: 0", b"Mcp-Session-Id: x", b"Cookie: a=b", b"\xff", b"\t"),
+        *(
+            SECRET.encode(),
+            b"Host: x",
+            b"Content-Length: 0",
+            b"Mcp-Session-Id: x",
+            b"Cookie: a=b",
+            b"\xff",
+            b"\t",
+        ),
     ),
 )
 def header_lines(data: bytes) -> None:
@@ -40,7 +48,9 @@ def header_lines(data: bytes) -> None:
     except UsageFailure as exc:
         said = f"{exc} {exc.hint}"
         # Names are shown: what stands before a colon, if it is one.
-        assert all(word not in said for word in re.findall(r":[^:\n]*?(\w{12,})", text))
+        assert SECRET not in said or any(
+            SECRET in line.partition(":")[0] for line in text.split("\n")
+        )
         return
     head = request_head(Request("POST", URL, found, b"{}"))
     assert len({name.lower() for name, _ in found}) == len(found)
@@ -52,6 +62,7 @@ def header_lines(data: bytes) -> None:
 @target(
     b"token-1\n",
     b" \t\xc3\xa9 a b",
+    b"Bearer secret-12345678\n",
     words=(b"\n", b"\r", b" ", b"\0", b"Bearer ", b"\xe2\x80\xa8", b"\x7f"),
 )
 def bearer(data: bytes) -> None:
@@ -60,7 +71,7 @@ def bearer(data: bytes) -> None:
     try:
         value = rules.bearer(text, where="--bearer-token-file")
     except UsageFailure as exc:
-        assert all(word not in str(exc) for word in re.findall(r"\w{12,}", text))
+        assert SECRET not in f"{exc} {exc.hint}"
         return
     assert value == f"Bearer {text.strip()}"
     request_head(Request("GET", URL, ((rules.AUTHORIZATION, value),)))
@@ -114,7 +125,7 @@ def value(data: bytes) -> None:
     """The value of an option is understood, or what is accepted is named; written, it is itself."""
     material = Material(data)
     form = FORMS[material.number(len(FORMS) - 1)]
-    text = material.text()
+    text = material.text().replace("\0", "")  # which no argument can have
     try:
         found = form(text)
     except argparse.ArgumentTypeError as exc:

@@ -79,7 +79,7 @@ def hidden(data: bytes) -> None:
     material = Material(data)
     secret = as_text(material.part()).strip()
     around = material.text()
-    if len(secret) < MIN_SECRET or set(secret) <= set(HIDDEN):
+    if len(secret) < MIN_SECRET or HIDDEN[0] in secret:  # which may come to be anew by hiding it
         return
     redactor = Redactor()
     redactor.protect(secret)

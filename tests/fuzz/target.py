@@ -7,6 +7,8 @@ takes off the front, so that every run can be repeated from its bytes alone.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -65,6 +67,29 @@ class Material:
     def text(self) -> str:
         """What is left as text; one read as UTF-8 where it is that, so that all of it is met."""
         return as_text(self.rest)
+
+
+ODD_VALUES = (
+    *(b"null", b"true", b"0", b"-1", b"1.5", b"1e999", b'""', b'"x"', b"[]", b"[null]", b"{}"),
+    *(b'{"a":null}', b"[[]]", b'"\\ud800"', b"9" * 400),
+)
+"""JSON that may stand where another value is expected."""
+
+_DECODER = json.JSONDecoder()
+
+
+def with_value(data: bytes, at: int, value: bytes) -> bytes:
+    """The text with a JSON value in place of one of those in it, the `at`th from some beginning."""
+    starts = [found.start() for found in re.finditer(rb'(?<=[:,\[{\n ])["{\[\d\w-]|\A[{\[]', data)]
+    if not starts:
+        return data
+    start = starts[at % len(starts)]
+    text = data[start:].decode("latin-1")
+    try:
+        end = _DECODER.raw_decode(text)[1]
+    except (ValueError, RecursionError):
+        return data
+    return data[:start] + value + text[end:].encode("latin-1")
 
 
 def as_text(data: bytes) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.fuzz import demo, exchanges, messages, settings, shown, sign_ins
+from tests.fuzz import bridges, demo, exchanges, messages, settings, shown, sign_ins
 from tests.fuzz.target import TARGETS
 
-__all__ = ["TARGETS", "demo", "exchanges", "messages", "settings", "shown", "sign_ins"]
+__all__ = ["TARGETS", "bridges", "demo", "exchanges", "messages", "settings", "shown", "sign_ins"]

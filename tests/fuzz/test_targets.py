@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.fuzz.target import Target
+from tests.fuzz.target import ODD_VALUES, Target, with_value
 from tests.fuzz.targets import TARGETS
 
 IS_LONG = os.environ.get("MCP_STDIO_LONG") == "1"
@@ -24,16 +24,22 @@ SLOW = ("demo_server", "redirected")
 def texts(target: Target) -> st.SearchStrategy[bytes]:
     """Seeds with other things in some places, and texts of words alone."""
     new = st.one_of(st.sampled_from(target.words), st.binary(max_size=3))
-    damages = st.lists(st.tuples(st.integers(0, 400), st.integers(0, 4), new), max_size=4)
+    values = st.sampled_from(ODD_VALUES)
+    where = st.integers(0, 1000)
+    damages = st.lists(st.tuples(where, st.integers(0, 4), new), max_size=4)
+    replaced = st.lists(st.tuples(where, st.none(), values), min_size=1, max_size=3)
     of_words = st.lists(st.one_of(new, st.sampled_from(target.seeds)), max_size=12).map(b"".join)
-    damaged = st.builds(damage, st.sampled_from(target.seeds), damages)
+    damaged = st.builds(damage, st.sampled_from(target.seeds), st.one_of(damages, replaced))
     return st.one_of(damaged, damaged, of_words)
 
 
-def damage(seed: bytes, damages: list[tuple[int, int, bytes]]) -> bytes:
+def damage(seed: bytes, damages: list[tuple[int, int | None, bytes]]) -> bytes:
     for at, gone, new in damages:
-        at %= len(seed) + 1
-        seed = seed[:at] + new + seed[at + gone :]
+        if gone is None:
+            seed = with_value(seed, at, new)
+        else:
+            at %= len(seed) + 1
+            seed = seed[:at] + new + seed[at + gone :]
     return seed
 
 

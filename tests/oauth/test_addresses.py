@@ -118,6 +118,11 @@ def test_wrapped_in_ipv6_an_address_stays_what_it_is(address: object) -> None:
     assert kind(f"::ffff:0:{address}") is kind(str(address))
 
 
+@pytest.mark.parametrize("host", ["", "localhost", "a\0b", "\udcff", "1.2.3.4.5", "[::1]"])
+def test_what_is_no_address_is_a_name(host: str) -> None:
+    assert literal(host) is None
+
+
 @pytest.mark.parametrize("text", ["", "localhost", "1.2.3", "2130706433", "0x7f.1", "::1::"])
 def test_what_is_no_address_is_not_judged(text: str) -> None:
     with pytest.raises(ValueError, match="address"):

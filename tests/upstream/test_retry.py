@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import calendar
 import time
+from email.utils import formatdate
 
 import pytest
 from hypothesis import given
@@ -157,6 +158,12 @@ def test_a_long_row_of_digits_is_a_long_time() -> None:
 def test_no_header_is_too_odd(value: str) -> None:
     seconds = parse_retry_after(value, NOW)
     assert seconds is None or seconds >= 0
+
+
+@given(st.integers(-(10**9), 4 * 10**9))
+def test_a_date_is_read_as_it_is_written(ahead: int) -> None:
+    written = formatdate(NOW + ahead, usegmt=True)
+    assert parse_retry_after(written, NOW) == max(0.0, ahead)
 
 
 def test_pauses_of_a_stream_grow_to_half_a_minute() -> None:
