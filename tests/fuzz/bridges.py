@@ -80,7 +80,9 @@ def seed(method: str, params: object, answer: object, *, is_error: bool = False)
 
 @target(
     seed(spec.DISCOVER, {"_meta": META}, DISCOVERED),
+    seed(spec.DISCOVER, {"_meta": META}, {**DISCOVERED, "_meta": None}),
     seed(spec.LISTEN, {"_meta": META, **MODERN}, OPENED),
+    seed(spec.CALL_TOOL, {}, {**ASKING, "inputRequests": {"a": {"method": {}}}}),
     seed(spec.LIST_TOOLS, {"_meta": META}, TOOLS),
     seed(spec.CALL_TOOL, {"name": "t", "arguments": {}, "task": {}}, CALLED),
     seed(spec.CALL_TOOL, {"name": "t", "_meta": {spec.META_SUBSCRIPTION: 1}}, ASKING),

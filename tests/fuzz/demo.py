@@ -41,6 +41,9 @@ def request(body: bytes, headers: bytes = WITH_SESSION) -> bytes:
     b"\0GET /mcp HTTP/1.1\r\nHost: h\r\nOrigin: http://localhost\r\nAccept: text/event-stream\r\n"
     + WITH_SESSION
     + b"\r\n",
+    b"\0GET /mcp HTTP/1.1\r\nHost: h\r\nOrigin: http://[\r\n\r\n",
+    b"\0" + request(CALL.replace(b'"from":2', b'"from":1e999')),
+    b"\0" + request(CALL.replace(b'"pause":0', b'"pause":-1')),
     b"\0DELETE /mcp HTTP/1.1\r\nHost: h\r\n" + WITH_SESSION + b"\r\n",
     words=(
         *(b"\r\n", b"\r\n\r\n", b"Origin: http://[", b"Origin: ", b"Host: ", b"~", b"\0", b"\xff"),

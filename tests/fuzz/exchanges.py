@@ -29,6 +29,8 @@ NOW = 1_800_000_000.0
 @target(
     b"\0\0\0" + CHUNKED + b"5;a=b\r\nhello\r\n0\r\nA: b\r\n\r\n",
     b"\x01\x09\x01HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\nX: a\r\n b\r\n\r\nhello",
+    b"\0\0\0HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nhi",
+    b"\0\0\0HTTP/1.1 200 OK\r\nContent-Length: 2, 3\r\n\r\nhi",
     b"\x02\0\0HTTP/1.0 404\nConnection: close\n\nrest",
     b"\0\x20\0HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No\r\nSet-Cookie: a\r\nX: b\r\n\r\n",
     words=(
@@ -162,6 +164,7 @@ def as_address(text: str) -> Url | None:
     b"https://user:pa%20ss@Example.COM:8443/a%2Fb/../c?d=e&f#g",
     b"http://[::1]:80//x",
     b"http://127.0.0.1021",
+    b"http://a,b!c/",
     "http://b\u00fccher.example/\u00e9?\u00e9".encode(),
     b"//other.example/x",
     words=(
@@ -178,6 +181,7 @@ def address(data: bytes) -> None:
         spelled = str(url)
         assert Url.parse(spelled) == url
         assert spelled.isascii()
+        assert re.fullmatch("[a-z0-9._~-]+|[a-f0-9:.]+", url.host)
         assert spelled.isprintable()
         assert " " not in spelled
         assert request_head(Request("GET", url)).startswith(

@@ -28,6 +28,10 @@ MESSAGES = (
     b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a\\u00e9","x":[1.0,1e400]}}',
     b' { "id" : "a" , "result" : null, "error":{"code":-1,"message":"m"}, "jsonrpc":"2.0" }\r\n',
     b'[{"jsonrpc":"2.0","method":"n"},{"id":2},17,[]]',
+    b'{"jsonrpc":"2.0","id":true,"method":"m"}',
+    b'{"jsonrpc":"2.0","id":1,"result":{},"error":{"code":1,"message":"m"}}',
+    b'{"jsonrpc":"2.0","id":1.0,"method":"m"}',
+    b'{"jsonrpc":"2.0","id":null,"result":{},"error":null}',
     b'{"a":1,"b":{"a":2,"\\u0061":3},"a":[],"c":"\\ud800"}',
 )
 JSON_WORDS = (
@@ -52,6 +56,7 @@ def read_events(parts: list[bytes], limit: int) -> tuple[list[Event], str, int |
 
 @target(
     b"\x00data: x\r\n\r\nid: 1\rdata\ndata:y\n\n",
+    b"\x01\x3bdata: x\r\ndata: y\r\n\r\nid: a\0b\ndata: z\n\n",
     b"\x03\xef\xbb\xbfevent: message\ndata: {}\n\nid\nretry: 15\n: c\n\n",
     words=(
         *(b"data: ", b"data:", b"id: ", b"event: ", b"retry: ", b": ", b"\n\n", b"\r\n", b"\r"),
@@ -118,6 +123,7 @@ def over_the_limit(line: bytes) -> Oversized | int:
 
 @target(
     b'\x05\x14{"id":7,"method":"a long one"}\r\n{}\n\nx',
+    b'\x07\x05{"id":true,"x":""}\n\xef\xbb\xbf{\n{"id":1.0}\n{"id":"1"}\n{"id":null}',
     b'\x00\x05\xef\xbb\xbf{"a":[{"id":3}],"id":"\\u0061"}\n[1]\n',
     words=JSON_WORDS,
 )
@@ -292,7 +298,9 @@ def edits(data: bytes) -> None:
     b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a\\r\\nX: y",'
     b'"arguments":{"a":"\\u00e9","b":-5,"c":true},'
     b'"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}',
-    b'{"jsonrpc":"2.0","method":"a b","params":{"name":"=?base64?eA==?="}}',
+    b'{"jsonrpc":"2.0","method":"tools/call","params":{"name":"=?base64?eA==?="}}',
+    b'{"jsonrpc":"2.0","method":"tools/call","params":{"name":" a "}}',
+    b'{"jsonrpc":"2.0","method":"a b"}',
     words=(*JSON_WORDS, b"\\r\\n", b"tools/call", b"=?base64?", b'"arguments":{', b'"name":'),
 )
 def routed(data: bytes) -> None:

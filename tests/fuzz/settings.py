@@ -150,6 +150,7 @@ OPTIONS = sorted(
     b"config\n--client\ncodex\n--header=X-Tenant: a b\nhttps://user@h.example/x\n--allow-tool=*",
     b"test\n--bearer-token\nsecret-12345678\nhttp://127.0.0.1:1\n-vv\n--json",
     b"login\nhttps://h\n--oauth-param=prompt=consent\n--oauth-scope\na b\n--client-id=c",
+    b"config\n--bearer-token=secret-12345678\nhttps://h\n--allow-tool=-x\n-q",
     b"config\nhttps://h\n--bearer-token-command\nsh -c 'x y'\n--max-message-size=1M",
     words=(b"\n", b"=", b"--", b"-H\n", b"config\n", b"\n-v", *(each.encode() for each in OPTIONS)),
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from math import inf
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -72,7 +74,9 @@ def written(found: list[tuple[str, dict[str, str]]]) -> str:
 
 
 def seed(choices: bytes, *documents: Any) -> bytes:
-    return choices + b"\n".join(json.dumps(document).encode() for document in documents)
+    """Choices, and what is answered: documents, and the query of a redirect as it is."""
+    written = (each if isinstance(each, str) else json.dumps(each) for each in documents)
+    return choices + "\n".join(written).encode()
 
 
 REGISTERED = {"client_id": "client-1", "client_secret": "se cret", "client_secret_expires_at": 0}
@@ -90,9 +94,22 @@ STATUSES = (200, 201, 400, 401, 404, 429, 500, 302)
 @target(
     seed(b"\0\0\0\0\0\0", RESOURCE, SERVER, REGISTERED, TOKENS, "code=code-1"),
     seed(b"\0\1\0\0\0\0", RESOURCE, DEVICE_SERVER, REGISTERED, TOKENS, ON_A_DEVICE),
-    seed(b"\0\2\0\0\0\0", RESOURCE, SERVER, REGISTERED, TOKENS, "x"),
+    seed(b"\0\2\1\1\0\0", RESOURCE, SERVER, REGISTERED, TOKENS),
     seed(
         b"\1\0\0\0\0\0", RESOURCE, SERVER, REGISTERED, {**TOKENS, "id_token": "a.e30.c"}, "code=c"
+    ),
+    seed(
+        b"\0\0\0\0\0\0", RESOURCE, SERVER, REGISTERED, {**TOKENS, "access_token": "a b"}, "code=c"
+    ),
+    seed(
+        b"\0\0\0\0\0\0",
+        RESOURCE,
+        {
+            **SERVER,
+            "authorization_endpoint": "https://user@as.example/",
+            "token_endpoint": "http://x",
+        },
+        REGISTERED,
     ),
     b"\0\0\0\0\0\1null\nnull\nnull\naccess_token=a&token_type=bearer&expires_in=5\ncode=c",
     words=(
@@ -150,6 +167,7 @@ def sign_in(data: bytes) -> None:
         assert record.tokens is not None
         shown = (rules.AUTHORIZATION, f"Bearer {record.tokens.bearer}")
         assert request_head(Request("POST", URL, (shown,), b"{}")).isascii()
+        assert " " not in record.tokens.bearer
         assert Record.from_json(record.to_json()) == record
         _is_renewed(oauth, record, Fetched(status, {"content-type": kind}, bodies[3]))
     for command in world.commands:
@@ -202,6 +220,8 @@ PAGES = [page.raw for page in vars(callback).values() if isinstance(page, callba
 
 @target(
     b"GET /callback?code=c&state=st4te HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+    b"GET /callback?code=c&state=st4te HTTP/1.1\r\nHost: 127.0.0.1:~\r\n\r\n",
+    b"GET /callback?code=c&state=st4te HTTP/1.1\r\nHost: evil.example:~\r\n\r\n",
     b"GET /callback?error=access_denied&state=other HTTP/1.1\r\nHost: localhost:~\r\nA: b\r\n\r\n",
     b"POST /callback HTTP/1.1\r\nHost: 127.0.0.1:~\r\nContent-Length: 5\r\n\r\nhello",
     words=(
@@ -257,6 +277,7 @@ async def _redirected(data: bytes) -> None:
     if answer == callback.SIGNED_IN.raw:
         assert said.startswith(b"GET /callback?")
         assert b"state=" in said or b"%" in said
+        assert re.search(rb"(?i)\nhost:[ \t]*(127\.0\.0\.1|localhost):%d[ \t]*\r?\n" % port, said)
 
 
 async def _asked(port: int, said: bytes) -> bytes:
@@ -309,6 +330,7 @@ def pasted(data: bytes) -> None:
             token_endpoint="https://as.example/token",
         ),
     ).to_json(),
+    b'{"version":1,"server_url":"u","registrations":{"i":{"client_id":"c","secret_expires_at":1e999}}}',
     Notice(pid=1, since=2.0, url="https://as.example/", in_vain_at=3.0).to_json(),
     words=(*JSON_WORDS, b'"version": 1', b'"tokens"', b'"registrations"', b'"expires_at": '),
 )
@@ -322,8 +344,9 @@ def stored(data: bytes) -> None:
         if record.server_url and record.profile and record.client_id != "":  # as is always so
             assert Record.from_json(record.to_json()) == record
         assert all(secret not in repr(record) for secret in record.secrets() if len(secret) > 9)
-        if record.tokens is not None and record.tokens.expires_at is not None:
-            assert isinstance(pump.CLOCK - record.tokens.expires_at, float)
+        times = [client.secret_expires_at for client in record.registrations.values()]
+        times += [record.tokens.expires_at] if record.tokens is not None else []
+        assert all(each is None or abs(pump.CLOCK - each) < inf for each in times)
     try:
         notice = Notice.from_json(data)
     except ValueError:
