@@ -17,6 +17,7 @@ from mcp_stdio.errors import UsageFailure
 from mcp_stdio.http import Request
 from mcp_stdio.http.request_head import request_head
 from mcp_stdio.http.url import Url
+from mcp_stdio.words import split
 from tests.fuzz.target import Material, as_text, target
 
 URL = Url.parse("https://mcp.example.com/mcp")
@@ -205,4 +206,4 @@ def pasted_block(data: bytes) -> None:
     assert shlex.split(posix)[-len(words) :] == words
     windows = adding(server, ("C:\\mcp-stdio",), "win32")
     if "\r" not in posix:  # we take line breaks for blanks, which programs there do not
-        assert list(values.split(windows, "win32"))[-len(words) :] == words
+        assert list(split(windows, "win32"))[-len(words) :] == words

@@ -13,7 +13,6 @@ from functools import partial
 
 from mcp_stdio import jsonrpc, splice
 from mcp_stdio.cli import headers as command_line
-from mcp_stdio.cli import values
 from mcp_stdio.credentials import rules
 from mcp_stdio.errors import BadAnswer, RelayError, quote
 from mcp_stdio.framing import Lines
@@ -27,6 +26,7 @@ from mcp_stdio.oauth import answers, challenge, redirect, tokens
 from mcp_stdio.oauth.commands import Fetched
 from mcp_stdio.retry import parse_retry_after
 from mcp_stdio.sse import Decoder
+from mcp_stdio.words import split
 
 Reader = Callable[[bytes], object]
 
@@ -118,7 +118,7 @@ def expanded(data: bytes) -> None:
 
 def command(platform: str, data: bytes) -> None:
     with suppress(ValueError):
-        list(values.split(data.decode(), platform))
+        list(split(data.decode(), platform))
 
 
 def schema(data: bytes) -> None:
