@@ -17,6 +17,7 @@ from mcp_stdio import spec
 from mcp_stdio.assembly import assemble
 from mcp_stdio.config import Config
 from mcp_stdio.http import Exchange, Head, Headers, Lane, Request
+from mcp_stdio.http.authorizer import Authorizer
 from mcp_stdio.http.client import Client
 from mcp_stdio.http.url import Url
 from mcp_stdio.jsonrpc import Message
@@ -218,6 +219,7 @@ async def relaying(
     lane: Lane | None = None,
     url: Url = URL,
     config: Config | None = None,
+    authorizer: Authorizer | None = None,
     background: Callable[[], Awaitable[None]] | None = None,
     drain_timeout: float = 1.2,
     wall_clock: Callable[[], float] = time.time,
@@ -233,7 +235,7 @@ async def relaying(
     def open_upstream(nursery: trio.Nursery, emit: Emit) -> Upstream:
         if background is not None:
             nursery.start_soon(background)
-        client = Client(network, origin=url.origin)
+        client = Client(network, origin=url.origin, authorizer=authorizer)
         return upstream or assemble(config or Config(url=str(url)), client, nursery, emit)
 
     rig = Rig(
