@@ -1043,6 +1043,26 @@ async def test_a_stream_that_ends_is_opened_again_where_it_ended(
         assert least <= pause <= least * 1.25
 
 
+@pytest.mark.parametrize("status", [400, 404, 409, 410])
+async def test_a_stream_that_cannot_be_gone_on_with_begins_anew(
+    autojump_clock: MockClock, status: int
+) -> None:
+    """T-49: a server that was started anew, or forgets events, would refuse it for ever."""
+
+    def refusing(seen: Seen) -> Reply:
+        if seen.header("Last-Event-ID") is not None:
+            return Reply(status, [b"invalid event id"], "text/plain")
+        return events(event(note("b")), FOREVER)
+
+    server = Server(GET=in_turn(events(event(note("a"), id="1")), refusing))
+    server.has_sessions = False
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        await trio.sleep(100)
+        assert [message.params["data"] for message in client.emitted] == ["a", "b"]
+    assert [seen.header("Last-Event-ID") for seen in server.got("GET")] == [None, "1", None]
+
+
 async def test_a_stream_that_wants_a_sign_in_waits_until_the_server_answers_again(
     autojump_clock: MockClock,
 ) -> None:

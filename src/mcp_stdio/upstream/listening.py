@@ -74,6 +74,8 @@ class _Listening:
                 await self._stream.read(exchange, self._take)
                 return True
             log.info("the listening stream is answered with status %d", head.status)
+            if head.status < 500 and retry.event_of_status(head.status, None) is None:
+                self._stream.forget()  # started anew, a server does not know what it should resume
             return not self._declines(head.status)
         finally:
             await exchange.aclose()
