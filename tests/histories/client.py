@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 import trio
@@ -47,15 +48,17 @@ class Use:
     method: str
     is_doubtful: bool
     at: float
+    since: int  # where in the output its answer may be
     is_cancelled: bool = False
-    is_silent: bool = False  # the cancel was read: nothing of it may come any more
+    cancelled_at: float = inf
+    silent_from: float = inf  # where in the output nothing of it may come any more
     answer: Json | None = None
     is_refused: bool = False  # as the second one under its id
 
     @property
     def is_unclear(self) -> bool:
         """Whether it is not known yet if it was refused, or cancelled in time."""
-        return self.is_doubtful or (self.is_cancelled and not self.is_silent)
+        return self.is_doubtful or (self.is_cancelled and self.silent_from == inf)
 
     @property
     def is_open(self) -> bool:
@@ -80,6 +83,8 @@ class Client:
     _heard: dict[int, int] = field(default_factory=dict)  # the last number of each stream
     _progress: dict[Any, float] = field(default_factory=dict)
     _asked: set[Id] = field(default_factory=set)
+    reads: trio.Event = field(default_factory=trio.Event)
+    _position: int = 0  # in the output, where the line begins
     complaints: int = 0  # errors without an id
     garbage: int = 0  # lines that may be complained of
 
@@ -116,7 +121,7 @@ class Client:
         n = len(self.uses) + 1
         earlier = [use for use in self.uses if use.id == id and type(use.id) is type(id)]
         is_doubtful = any(use.answer is None for use in earlier)
-        use = Use(n, id, method, is_doubtful, trio.current_time())
+        use = Use(n, id, method, is_doubtful, trio.current_time(), self.rig.written)
         self.uses.append(use)
         params = {} if params is None else params
         match method:
@@ -141,7 +146,7 @@ class Client:
 
     async def cancel(self, use: Use) -> None:
         if use.answer is None and use.method != spec.INITIALIZE:  # which cannot be (T-16)
-            use.is_cancelled = True
+            use.is_cancelled, use.cancelled_at = True, trio.current_time()
         self.history.note(f"        (a cancel of {use})")
         await self.tell(spec.CANCELLED, {"requestId": use.id})
 
@@ -159,7 +164,7 @@ class Client:
 
     async def listen(self) -> None:
         """Read to the end of standard output."""
-        while raw := await self.rig.read_line():
+        while raw := await self._read_line():
             message = json.loads(raw)
             self.history.note(f"relay → client: {_short(message)}")
             if message.get("jsonrpc") != "2.0":
@@ -170,8 +175,18 @@ class Client:
                 self._take_question(message)
             else:
                 self._take_notification(message)
+            self._position += len(raw) + 1
         self.over.set()
         self.history.note("standard output has ended")
+
+    async def _read_line(self) -> bytes:
+        if not self.reads.is_set():
+            await self.reads.wait()
+        return await self.rig.read_line()
+
+    def is_silent(self, use: Use) -> bool:
+        """Whether nothing of it may come any more."""
+        return self._position >= use.silent_from
 
     def _take_answer(self, answer: Json) -> None:
         id = answer.get("id")
@@ -188,13 +203,13 @@ class Client:
             doubtful[0].answer = answer
             return
         said = _number_in(answer)
-        waiting = [use for use in waiting if said in (None, use.n)]
+        waiting = [use for use in waiting if said in (None, use.n) and use.since <= self._position]
         waiting.sort(key=lambda use: use.is_cancelled)
         if not waiting:
             self.history.breach("an answer that nobody waits for, or a second one")
             return
         use = waiting[0]
-        if use.is_silent:
+        if self.is_silent(use):
             self.history.breach(f"an answer although {use} was cancelled")
         use.answer = answer
         self._look_at(use, answer)
@@ -240,7 +255,7 @@ class Client:
         uses = [use for use in self.uses if token == f"t{use.n}"]
         if not uses:
             self.history.breach(f"progress of nothing: {token}")
-        elif uses[0].answer is not None or uses[0].is_silent:
+        elif uses[0].answer is not None or self.is_silent(uses[0]):
             self.history.breach(f"progress of {uses[0]}, which is over")
         elif value <= self._progress.get(token, -1):
             self.history.breach(f"progress of {uses[0]} stands still")

@@ -32,7 +32,10 @@ AT_THE_END = 1.9
 LINGER = 1.0
 """Seconds that a withdrawn request may still be listened to (T-61)."""
 
-ENDINGS = ("end of input", "healing", "silence", "signal", "vanishing")
+DRAIN = 1.2
+"""Seconds from the end of input for what is under way."""
+
+ENDINGS = ("end of input", "healing", "late answers", "silence", "signal", "vanishing")
 
 
 class Renewing:
@@ -78,12 +81,16 @@ class Run:
     async def settle(self) -> None:
         """Let everything happen that can happen now, and look at it."""
         await wait_all_tasks_blocked()
+        reads = self.client.reads.is_set()
         for use in self.client.uses:
-            use.is_silent = use.is_silent or use.is_cancelled
-            use.is_doubtful = False  # it would have been refused by now
+            if use.is_cancelled:
+                use.silent_from = min(use.silent_from, self.rig.written)
+            if reads:
+                use.is_doubtful = False  # it would have been refused by now
         if not self.client.is_ending:
-            self._check_answers()
-            self._check_streams()
+            if reads:
+                self._check_answers()
+                self._check_streams()
             self._check_cancelled()
         self.history.check()
 
@@ -122,7 +129,7 @@ class Run:
 
     def lingering(self, since: float) -> list[Visit]:
         """Connections of calls that the client gave up before that time."""
-        given_up = {use.n for use in self.client.uses if use.is_cancelled and use.at < since}
+        given_up = {use.n for use in self.client.uses if use.cancelled_at <= since}
         return [visit for n in given_up for visit in self.server.calls[n] if not visit.is_closed]
 
     # Ends
@@ -130,6 +137,8 @@ class Run:
     async def finish(self, ending: str) -> None:
         """End in this way, and check that all is as it should be."""
         self.history.note(f"— {ending} —")
+        if ending != "vanishing":
+            self.client.reads.set()
         match ending:
             case "healing":
                 await self._heal()
@@ -140,6 +149,11 @@ class Run:
                 await self.hang_up()
             case "end of input":
                 await self.hang_up()
+            case "late answers":
+                await self.rig.hang_up()
+                await trio.sleep(DRAIN)
+                self.server.heal()
+                await self._over(AT_THE_END - DRAIN)
             case "signal":
                 await self.settle()  # it watches for signals
                 self.client.is_ending = True
@@ -164,15 +178,29 @@ class Run:
         """With a good server everything is answered, and the next call succeeds."""
         self.server.heal()
         await self.until_answered()
-        if not self.client.is_modern and not self.client.has_shaken_hands:
-            await self.client.initialize("init again")
-            await self.until_answered()
+        if not self.client.is_modern:
+            if not self.client.has_shaken_hands:
+                await self.client.initialize("init again")
+                await self.until_answered()
             await self.client.tell(spec.INITIALIZED)
         await trio.sleep(70)  # nothing waits for its next attempt any more
         last = await self.client.ask(spec.CALL_TOOL, "last")
         await self.until_answered()
+        if self._is_listening_due and not self._listens():
+            self.history.breach("the server is well, and nobody listens to it")
         if "result" not in (last.answer or {}):
             self.history.breach("the server is well, and the next call does not succeed")
+
+    @property
+    def _is_listening_due(self) -> bool:
+        offers = self.setting.server in ("legacy", "sessionless") and self.setting.listens
+        is_doubtful = self.server.is_misleading or self.server.has_declined
+        return offers and self.setting.client == "legacy" and not is_doubtful
+
+    def _listens(self) -> bool:
+        streams = [stream for stream in self.server.streams if stream.origin.method == "GET"]
+        sessions: set[str | None] = {*self.server.sessions} or {None}
+        return any(each.visit is not None and each.session in sessions for each in streams)
 
     async def until_answered(self) -> None:
         """Wait for all answers, giving those that the server waits for."""
@@ -221,11 +249,13 @@ def running(
                 url=run.server.url,
                 authorizer=authorizer,
                 wall_clock=run.wall_clock,
+                drain_timeout=DRAIN,
                 limit=10 * AT_MOST,
             ) as run.rig,
             trio.open_nursery() as nursery,
         ):
             run.client = Client(setting, run.rig, run.server, history)
+            run.client.reads.set()
             nursery.start_soon(run.client.listen)
             await story(run)
             nursery.cancel_scope.cancel()

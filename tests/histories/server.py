@@ -56,6 +56,7 @@ class Server(Lane):
         self.is_well = False  # calls are answered at once from now on
         self.is_mute = False  # nothing is answered from now on
         self.has_hung_up = False  # over HTTP+SSE: who was about to leave waits for a connection
+        self.has_declined = False  # to be listened to, for all that could be understood
         self.is_misleading = False  # about its era: what was taken for it is tried first
         self.faults: list[Fault] = []
         self.asked: dict[int, Stream] = {}  # questions by their number
@@ -207,7 +208,10 @@ class Server(Lane):
             stream = self.streams[number - 1]
             if stream.session != self._session_of(visit):
                 self.history.breach(f"{stream} is resumed from another session")
-            stream.resume(visit, last)
+            if stream.is_forgotten:
+                visit.reply(400, b"invalid event id", "text/plain")
+            else:
+                stream.resume(visit, last)
         elif self.setting.listens:
             self.open(visit)
         else:
@@ -349,6 +353,23 @@ class Server(Lane):
         data = {"stream": stream.number, "number": stream.said}
         stream.push({"method": spec.LOG_MESSAGE, "params": {"level": "error", "data": data}})
 
+    def say_much(self, stream: Stream) -> None:
+        """Say more than a pipe takes."""
+        for _ in range(3):
+            stream.said += 1
+            data = {"stream": stream.number, "number": stream.said, "padding": "x" * 30_000}
+            stream.push({"method": spec.LOG_MESSAGE, "params": {"level": "error", "data": data}})
+
+    def answer_another(self, visit: Visit, id: Any) -> None:
+        """Answer a call that was not asked here, on its stream or instead of its answer."""
+        text = {"type": "text", "text": "n=0"}
+        body = {"id": id, "result": COMPLETE | {"content": [text]}}
+        if visit.stream is not None:
+            visit.stream.push(body)
+        else:
+            visit.fate = Fate.RAN
+            visit.answer(body)
+
     def say_progress(self, stream: Stream) -> None:
         stream.progress += 1
         params = {"progressToken": stream.origin.token, "progress": stream.progress}
@@ -360,6 +381,8 @@ class Server(Lane):
         visit.fate = Fate.RAN  # for all the relay can know
         if visit.method in (spec.INITIALIZE, spec.DISCOVER) and fault in MISLEADING:
             self.is_misleading = True
+        if visit.method == "GET" and fault is not Fault.LOST:
+            self.has_declined = True
         match fault:
             case Fault.STALLS:
                 visit.fate = Fate.OPEN
@@ -390,6 +413,7 @@ class Server(Lane):
         self.has_hung_up = self.setting.server == "sse"
         for stream in self.streams:
             stream.end(orderly=False)
+            stream.is_forgotten = True
         for visit in self.visits:
             if not visit.is_closed:
                 visit.lose()

@@ -50,6 +50,10 @@ WEIGHTS = {
     "progress": 2,
     "question": 2,
     "prime": 1,
+    "flood": 1,
+    "another": 1,
+    "pause": 1,
+    "resume": 4,
     "finish": 3,
     "close": 2,
     "break": 2,
@@ -72,7 +76,7 @@ def possible(run: Run) -> dict[str, Sequence[Any]]:
     found: dict[str, Sequence[Any]] = {
         NOTHING: [None],
         "wait": PAUSES,
-        "sleep": [None],
+        "sleep": [None] if client.reads.is_set() else [],
         "garbage": range(len(GARBAGE)),
         "fault": list(Fault),
         "expire": [None] if server.sessions and server.setting.server != "sse" else [],
@@ -91,6 +95,15 @@ def possible(run: Run) -> dict[str, Sequence[Any]]:
         "finish": [*of_calls, *accepted(run)],
         "say": [stream.number for stream in speaking],
         "progress": of_calls,
+        "flood": of_calls,
+        "another": [
+            (number, id)
+            for number in [*pending, *(server.streams[n - 1].origin.number for n in of_calls)]
+            for id in IDS
+            if id != server.visits[number - 1].message["id"] and server.setting.server != "sse"
+        ],
+        "pause": [None] if client.reads.is_set() else [],
+        "resume": [] if client.reads.is_set() else [None],
         "prime": [number for number in of_calls if server.streams[number - 1].has_ids],
         "close": connected,
         "break": connected,
@@ -196,7 +209,7 @@ _METHODS = {
 
 _OF_CLIENT = {
     *_METHODS, "initialize", "initialized", "cancel", "garbage", "notify", "reply", "refuse",
-    "wait", "sleep",
+    "wait", "sleep", "pause", "resume",
 }  # fmt: skip
 
 
@@ -220,9 +233,13 @@ async def _act(run: Run, name: str, target: Any) -> None:
         case "wait":
             since = trio.current_time()
             await trio.sleep(target)
-            if target > LINGER:
+            if target > LINGER and client.reads.is_set():  # a line that has begun is finished
                 for visit in run.lingering(since):
                     run.history.breach(f"{visit} is still open, and nobody waits for it")
+        case "pause":
+            client.reads = trio.Event()
+        case "resume":
+            client.reads.set()
         case "sleep":
             await run.settle()  # what is on its way is lost with its connection
             run.server.has_hung_up = run.setting.server == "sse"
@@ -271,6 +288,11 @@ def _befall(run: Run, name: str, target: Any) -> None:
             server.answer(server.streams[target - 1].origin)
         case "say":
             server.say(server.streams[target - 1])
+        case "flood":
+            server.say_much(server.streams[target - 1])
+        case "another":
+            number, id = target
+            server.answer_another(server.visits[number - 1], id)
         case "progress":
             server.say_progress(server.streams[target - 1])
         case "question":

@@ -151,6 +151,7 @@ class Stream:
         self.progress = 0
         self.events: list[bytes] = []
         self.is_over = False
+        self.is_forgotten = False  # by a server that was started anew
         visit.stream = self
         visit.begin(200, spec.EVENT_STREAM)
 

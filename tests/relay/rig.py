@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from array import array
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -28,6 +29,9 @@ from tests.process import line
 
 if sys.platform == "win32":
     pytest.skip("trio has no pipes of this process on Windows", allow_module_level=True)
+
+import fcntl
+import termios
 
 URL = Url.parse("http://server.test/mcp")
 LIMIT = 10.0
@@ -134,6 +138,7 @@ class Rig:
         self._stdin = trio.lowlevel.FdStream(to_relay)
         self._stdout = trio.lowlevel.FdStream(from_relay)
         self._buffer = bytearray()
+        self._taken = 0  # bytes of the lines that were read
         self._over = trio.Event()
         self._output = Output(self._relay_out)
         self._relay = Relay(
@@ -182,7 +187,15 @@ class Rig:
             self._buffer += data
         found = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
+        self._taken += end + 1
         return found
+
+    @property
+    def written(self) -> int:
+        """The bytes that the relay has written so far, read or not."""
+        count = array("i", [0])
+        fcntl.ioctl(self._stdout.fileno(), termios.FIONREAD, count)
+        return self._taken + len(self._buffer) + count[0]
 
     async def read_some(self, size: int) -> None:
         """Take at most this many bytes of what is there, as a slow reader would."""
