@@ -73,6 +73,7 @@ class Run:
         self.is_calm = True  # nothing moves
         self.rig: Rig
         self.client: Client
+        self._last: Visit  # the last call, once the server was well
         self.withdrawn: list[tuple[Use, Visit]] = []  # calls that were cancelled while they ran
 
     def wall_clock(self) -> float:
@@ -143,6 +144,8 @@ class Run:
             case "healing":
                 await self._heal()
                 await self.hang_up()
+                if self._last.header(spec.SESSION_ID) in self.server.sessions:
+                    self.history.breach("P6: the session was not ended")
             case "silence":
                 self.server.is_mute = True
                 await self.until_answered()
@@ -186,6 +189,7 @@ class Run:
         await trio.sleep(70)  # nothing waits for its next attempt any more
         last = await self.client.ask(spec.CALL_TOOL, "last")
         await self.until_answered()
+        self._last = self.server.calls[last.n][-1]
         if self._is_listening_due and not self._listens():
             self.history.breach("the server is well, and nobody listens to it")
         if "result" not in (last.answer or {}):

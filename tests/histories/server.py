@@ -311,14 +311,13 @@ class Server(Lane):
         if visit.fate is Fate.OPEN:
             visit.fate = Fate.RAN
         if visit.stream is not None:
-            visit.is_answered = visit.stream.visit is not None
-            visit.stream.push(body)
+            self._say_answer(visit, visit.stream, body)
             visit.stream.end()
         elif visit.is_accepted or self.setting.server == "sse":
             self.answer_elsewhere(visit, body)
         else:
-            visit.is_answered = not visit.is_closed
             visit.answer(body)
+            visit.answered_on = visit, visit.pushed
 
     def answer_elsewhere(self, visit: Visit, body: Json) -> None:
         visit.fate = Fate.RAN
@@ -326,8 +325,13 @@ class Server(Lane):
             self.accept(visit)
         stream = self.shared(visit)
         if stream is not None:
-            visit.is_answered = stream.visit is not None
-            stream.push(body)
+            self._say_answer(visit, stream, body)
+
+    def _say_answer(self, visit: Visit, stream: Stream, body: Json) -> None:
+        connection = stream.visit
+        stream.push(body)
+        if connection is not None:
+            visit.answered_on = connection, connection.pushed
 
     def require_input(self, visit: Visit) -> None:
         """Answer with a question, after which the call is sent again."""

@@ -20,9 +20,9 @@ from tests.histories.run import ENDINGS, Run, running
 from tests.histories.server import Setting
 from tests.histories.steps import WEIGHTS, open_up, perform, possible
 
-MOST_STEPS = 40
+STEPS = 10, 40
 
-EXAMPLES = 80
+EXAMPLES = 120
 
 PAIRS = [
     ("legacy", "legacy"),
@@ -60,7 +60,7 @@ def test_whatever_happens_the_promises_hold(client: str, server: str) -> None:
             if data.draw(st.sampled_from([True, True, True, False])):
                 steps.append("opens")
                 await open_up(run)
-            for _ in range(data.draw(st.integers(1, MOST_STEPS))):
+            for _ in range(data.draw(st.integers(*STEPS))):
                 step = draw_step(possible(run), WEIGHTS, data)
                 if step.name != NOTHING:
                     steps.append(step)

@@ -44,7 +44,9 @@ class Visit(Exchange):
         self.is_closed = False  # the relay is done with it
         self.closed_at = inf
         self.is_accepted = False  # with 202: the answer comes elsewhere
-        self.is_answered = False  # well, and on a connection that was open
+        self.answered_on: tuple[Visit, int] | None = None  # the connection, and its part
+        self.pushed = 0  # parts of what this connection brings
+        self.taken = 0
         self.asked_for: str | None = None  # the state of the input that was asked for
         self._has_head = False
         self._send, self._parts = trio.open_memory_channel[Head | bytes | RelayError](inf)
@@ -73,10 +75,19 @@ class Visit(Exchange):
         is_call = self.method in PENDING_METHODS
         return is_call and self.fate is Fate.OPEN and not (self.is_closed or self._has_head)
 
+    @property
+    def is_answered(self) -> bool:
+        """Whether the relay has the answer, or will have it when it goes on reading."""
+        if self.answered_on is None:
+            return False
+        connection, part = self.answered_on
+        return connection.taken >= part or not connection.is_closed
+
     # What the server does
 
     def push(self, part: Head | bytes | RelayError) -> None:
         self._send.send_nowait(part)
+        self.pushed += 1
 
     def begin(self, status: int = 200, media_type: str | None = spec.JSON, **more: str) -> None:
         headers = [(name.replace("_", "-"), value) for name, value in more.items()]
@@ -122,6 +133,7 @@ class Visit(Exchange):
 
     async def _next(self) -> Head | bytes:
         part = await self._parts.receive()
+        self.taken += 1
         if isinstance(part, RelayError):
             raise part
         return part
