@@ -9,6 +9,7 @@ end, whether all is as it should be.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 
 import trio
@@ -20,7 +21,6 @@ from mcp_stdio.http.authorizer import Fixed
 from mcp_stdio.http.client import Client
 from mcp_stdio.oauth.bearer import Bearer
 from mcp_stdio.oauth.commands import Fetch, Fetched
-from mcp_stdio.oauth.cooldown import COOLDOWN
 from tests.histories.history import History
 from tests.http.fakes import Answer
 from tests.oauth.fakes import DEVICE, Authority, Rig, Trouble, ask, now, refusal
@@ -28,6 +28,12 @@ from tests.oauth.pump import AS, form_of, found
 
 HELD = 2 * DEVICE.start_wait
 """Seconds within which a request is answered: held for a renewal, then for a sign-in."""
+
+SOON = 60.0
+"""Seconds within which a person who was asked in vain must not be asked again."""
+
+AT_ONCE = 1.0
+"""Seconds for which a new token is used at least."""
 
 SCOPES = ("read", "read write", "read write admin")
 
@@ -57,21 +63,27 @@ class Watched(Authority):
     scope_of: dict[str, str] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)  # refresh tokens that were exchanged
     was_revoked: bool = False  # the last grant, by nobody here
+    last: str | None = None  # the refresh token that is to be kept
+    last_at: float = -inf
+    was_refused: bool = False  # the last token, by the server
 
     def _granted(self, form: dict[str, str]) -> Fetched:
         grant = form["grant_type"].rpartition(":")[2]
         spent = form.get("refresh_token", "")
         if spent in self.used:
             self.history.breach(f"the refresh token {spent} comes again")
+        if spent and trio.current_time() - self.last_at < AT_ONCE and not self.was_refused:
+            self.history.breach("a token that was just obtained is renewed")
         before = set(self.tokens)
         answer = super()._granted(form)
         for token in set(self.tokens) - before:
             refresh = token.replace("access", "refresh")
             scope = self.scope_of.get(spent, "") if spent else self.scopes[-1] or ""
             self.scope_of[token] = self.scope_of[refresh] = scope
-            lifetime = float("inf") if self.lifetime is None else self.lifetime
+            lifetime = inf if self.lifetime is None else self.lifetime
             self.lives[token] = trio.current_time() + lifetime
-            self.was_revoked = False
+            self.was_revoked = self.was_refused = False
+            self.last, self.last_at = refresh, trio.current_time()
             if spent:
                 self.used.add(spent)
         self.history.note(f"  authority: {grant} {spent} → {answer.status} {answer.body!r:.90}")
@@ -88,6 +100,7 @@ class World:
         self.rig = Rig(directory, nursery, self.authority)
         self.rig.server.judge = self.judge
         self.demanded = ""
+        self.has_demanded = False  # more scope, at any time
         self.processes: list[Client] = []
         self.asked_in_vain: dict[str, float] = {}
         self.waiting = 0
@@ -127,9 +140,13 @@ class World:
     def _look_at_asking(self, name: str) -> None:
         """Nobody is asked soon after they were asked in vain."""
         self.history.note(f"  {name} asks a person to sign in")
-        since = trio.current_time() - self.asked_in_vain.get(name, -COOLDOWN)
-        if since < COOLDOWN:
+        since = trio.current_time() - self.asked_in_vain.get(name, -SOON)
+        if since < SOON:
             self.history.breach(f"{name} asks again after {since:g} s")
+        kept = self.rig.kept()
+        is_good = kept is not None and kept.refresh_token in self.authority.refresh_tokens
+        if is_good and not self.has_demanded:
+            self.history.breach(f"{name} asks, and the grant that is kept is good")
 
     def request(self, number: int) -> None:
         """A process sends a request, and waits for its answer."""
@@ -155,6 +172,7 @@ class World:
     def revoke(self) -> None:
         """The server takes the tokens no more that it has taken before."""
         self.authority.tokens -= self.proven
+        self.authority.was_refused = True
 
     def withdraw(self) -> None:
         """The authorization server forgets all grants."""
@@ -166,6 +184,7 @@ class World:
         entry = self.rig.entry()
         async with entry.locked():
             entry.delete()
+            self.authority.last = None
 
     async def settle(self) -> None:
         await wait_all_tasks_blocked()
@@ -176,10 +195,10 @@ class World:
     def check_grant(self) -> None:
         """The grant is not lost: what is kept can be renewed, if anything can."""
         kept = self.rig.kept()
-        if kept is None or self.authority.was_revoked:
+        if self.authority.was_revoked or self.authority.last is None:
             return
-        if kept.refresh_token not in self.authority.refresh_tokens:
-            self.history.breach(f"{kept.refresh_token} is kept, and is no grant any more")
+        if kept is None or kept.refresh_token != self.authority.last:
+            self.history.breach(f"{self.authority.last} is not kept, but {kept}")
 
     async def heal(self) -> None:
         """With servers that are well and a person who signs in every process gets through."""
@@ -189,7 +208,7 @@ class World:
         authority.delay, authority.denies, authority.lifetime = 0.0, False, 3600
         authority.confirmed.set()
         self.demanded = ""
-        await trio.sleep(max(COOLDOWN, HELD) + 60)
+        await trio.sleep(SOON + 60)
         await self.settle()
         if self.waiting:
             self.history.breach("a request is still waiting")

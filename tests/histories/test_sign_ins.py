@@ -44,7 +44,7 @@ WEIGHTS = {
     "outage": 2,
     "confirm": 2,
     "leave": 1,
-    "deny": 1,
+    "deny": 3,
     "demand": 1,
     "lifetime": 1,
     "delay": 1,
@@ -99,7 +99,7 @@ async def perform(world: World, step: Step) -> None:
         case "deny":
             authority.denies = step.target
         case "demand":
-            world.demanded = step.target
+            world.demanded, world.has_demanded = step.target, True
         case "lifetime":
             authority.lifetime = step.target
         case "delay":
