@@ -89,6 +89,8 @@ class Run:
             if reads:
                 use.is_doubtful = False  # it would have been refused by now
         if not self.client.is_ending:
+            if self.client.over.is_set():
+                self.history.breach("the relay has ended by itself")
             if reads:
                 self._check_answers()
                 self._check_streams()
