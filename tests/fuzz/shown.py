@@ -86,7 +86,7 @@ def hidden(data: bytes) -> None:
     forms = [secret, json.dumps(secret)[1:-1], repr(secret)[1:-1], json.dumps({"a": [secret]})]
     octets = secret.encode("utf-8", "surrogatepass")
     forms.append(percent(octets))
-    if len(octets) >= MIN_ENCODED and len(octets) % 3 == 0:
+    if len(secret) >= MIN_ENCODED and len(octets) % 3 == 0:
         forms.append(b64encode(octets).decode())
     half = len(around) // 2
     for form in forms:

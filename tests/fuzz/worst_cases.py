@@ -24,6 +24,7 @@ from mcp_stdio.log import redact
 from mcp_stdio.mirroring import Catalogue
 from mcp_stdio.oauth import answers, challenge, redirect, tokens
 from mcp_stdio.oauth.commands import Fetched
+from mcp_stdio.redaction import Redactor
 from mcp_stdio.retry import parse_retry_after
 from mcp_stdio.sse import Decoder
 from mcp_stdio.words import split
@@ -140,6 +141,10 @@ SECRETS = [
         "#a=&",
     ),
 ]
+
+KNOWN = Redactor()
+KNOWN.protect('s3cr\\\\t "v" <\u00e9>')
+
 
 CASES: dict[str, tuple[Reader, list[bytes]]] = {
     "an event's data": (
@@ -289,6 +294,10 @@ CASES: dict[str, tuple[Reader, list[bytes]]] = {
         [b" ", b"x", b"\0", *map(str.encode, SECRETS)],
     ),
     "redacted text": (lambda data: redact(":='/\\ " + data.decode()), [*map(str.encode, SECRETS)]),
+    "text with a known secret": (
+        lambda data: KNOWN.redact(data.decode() + "s3cr"),
+        [b"s3cr", b"s3cr\\\\t ", b"\\", b"s3cr\\", b"%255c", b"&amp;#", b"s3cr%25", b"&#00"],
+    ),
     "an error of ours": (
         lambda data: jsonrpc.failure(1, BadAnswer(data.decode())),
         [*map(str.encode, SECRETS)],
