@@ -243,7 +243,8 @@ def resumed(seen: Seen) -> Reply:
     last = seen.header("Last-Event-ID")
     if last is None:
         return Reply(405, media_type=None)
-    return events({"id": int(last.removeprefix("of ")), "result": {}})
+    id = last.removeprefix("of ")
+    return events({"id": int(id) if id.isdigit() else id, "result": {}})
 
 
 def progressing(seen: Seen) -> Reply:
@@ -338,6 +339,14 @@ FAULTS = {
         doubt, {CALL: lambda seen: error(seen, text="no such session", status=400)}
     ),
     "handshake repeated": Fault(begin_anew, {}),
+    "dropped behind a bridge": Fault(failing(-33002), LEGACY | {CALL: drop}, is_modern=True),
+    "cancelled behind a bridge": Fault(
+        cancel, LEGACY | {CALL: Reply(before=[FOREVER])}, is_modern=True
+    ),
+    "resumed behind a bridge": Fault(
+        succeeding(), LEGACY | {CALL: resumable, "GET": resumed}, is_modern=True
+    ),
+    "progress behind a bridge": Fault(succeeding(), LEGACY | {CALL: progressing}, is_modern=True),
     "subscribed": Fault(subscribe_for_a_while, {}),
     "subscribed behind a bridge": Fault(subscribe_for_a_while, MODERN | {spec.LISTEN: granted}),
     "asked in rounds": Fault(answer_a_question, MODERN | {CALL: alternating(wanting, result)}),
