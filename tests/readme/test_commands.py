@@ -23,6 +23,7 @@ import trio
 import trustme
 
 from mcp_stdio.cli import arguments, settings
+from mcp_stdio.clients import program
 from mcp_stdio.demo.http import Request
 from mcp_stdio.demo.server import Server
 from tests.http.proxy import ForwardProxy
@@ -38,6 +39,9 @@ OUTSIDE = {
     "claude": "is a client of its own",
 }
 """Programs that this suite has no business with, and why."""
+
+STARTED = program.command("python")
+"""How `config` has this program started, where its script is not on the path."""
 
 PROGRAMS = ("mcp-stdio", ".venv/bin/mcp-stdio")
 VARIABLE = re.compile(r"[A-Z][A-Z_]*=")
@@ -228,8 +232,8 @@ def test_the_blocks_are_what_config_prints(home: Path) -> None:
     for client, block in zip(CLIENTS, [desktop, *rest], strict=True):
         document = read(printed(home, client)[0], block.language)
         there = entry(document)
-        assert there["command"] == sys.executable
-        there["args"] = there["args"][2:]
+        assert (there["command"], *there["args"][: len(STARTED) - 1]) == STARTED
+        there["args"] = there["args"][len(STARTED) - 1 :]
         there["command"] = PROGRAM
         assert read(block.text, block.language) == document, client
     on_windows = read(windows.text, "json")
@@ -243,7 +247,7 @@ def test_the_blocks_are_what_config_prints(home: Path) -> None:
 def test_the_command_for_claude_code_is_what_config_says(home: Path) -> None:
     (command,) = [line for line in ENGLISH.commands() if line.startswith("claude ")]
     advice = printed(home, "claude-code")[1]
-    assert command in advice.replace(f"{sys.executable} -m mcp_stdio", PROGRAM)
+    assert command in advice.replace(" ".join(STARTED), PROGRAM)
 
 
 @pytest.mark.parametrize("client", CLIENTS)
@@ -290,6 +294,8 @@ def test_other_commands_are_known_here(command: str, tmp_path: Path) -> None:
             from tests.benchmarks.__main__ import _parser
 
             assert _parser().parse_args(options).against
+        case [".venv/bin/python", "-m", "tests.load" | "tests.fuzz" as name]:
+            assert (ROOT.joinpath(*name.split(".")) / "__main__.py").is_file()
         case [".venv/bin/python", ".github/pictures"]:
             pass  # `test_page` runs it
         case [program, *_]:
