@@ -435,6 +435,30 @@ async def test_a_level_whose_answer_never_came_is_not_taken_for_set(
     assert await levels_set(upstream) == ["debug", "error", "debug"]
 
 
+class Unhurried(Era):
+    """Takes a while until a list request has left."""
+
+    async def send(self, message: Message, call: Call) -> None:
+        if message.method == "tools/list":
+            await trio.sleep(5)
+        await super().send(message, call)
+
+
+async def test_who_leaves_before_its_turn_takes_the_level_from_nobody(
+    autojump_clock: MockClock,
+) -> None:
+    """B-55, P4"""
+    upstream = Unhurried({"logging": {}}, **{"tools/call": slowly(10)})
+    async with bridging(upstream) as client:
+        under_way = client.call(level="debug")
+        await trio.sleep(1)
+        first, leaving = client.call("tools/list"), client.call(level="debug")
+        await trio.sleep(1)
+        client.cancel(leaving)
+        await client.done(leaving, first, client.call("tools/list", level="error"), under_way)
+    assert await levels_set(upstream) == ["debug"]
+
+
 @pytest.mark.parametrize(
     "level, heard", [(None, []), ("error", ["alert"]), ("info", ["info", "alert"])]
 )

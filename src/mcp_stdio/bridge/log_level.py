@@ -39,8 +39,10 @@ class LogLevel:
         self._telling = trio.Lock()  # the server must hear one level after the other
 
     async def begin(self, level: str, turn: Turn) -> None:
-        """See to it that the server sends messages of `level`, until the matching `end`."""
-        await turn.come()  # whoever was read first tells the server, and leaves first
+        """See to it that the server sends messages of `level`, until the matching `end`.
+
+        `turn`, which has come, is over where the server has to be told first.
+        """
         self._wanted.append(level)
         # Also who wants nothing new waits while the server is being told, and overtakes nobody.
         if self._told == reshaping.most_verbose(self._wanted) and not self._telling.locked():

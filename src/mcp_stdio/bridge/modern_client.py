@@ -120,6 +120,7 @@ class ModernClient:
         if level is None or "logging" not in opened.capabilities:
             await self._ask(message, call, opened)
             return
+        await call.turn.come()  # whoever was read first tells the server, and leaves first
         try:
             await self._log_level.begin(level, call.turn)
             await self._ask(message, call, opened)
