@@ -925,6 +925,22 @@ async def test_what_others_have_written_since_is_not_undone(
     assert rig.kept() == written
 
 
+async def test_what_was_built_upon_is_not_taken_for_what_others_have_written_since(
+    rig: Rig, autojump_clock: MockClock
+) -> None:
+    """What lies there was renewed with, so that nothing can be had for it any more."""
+    await rig.signed_in(expires_at=now() + 300)
+    client = rig.client(rig.bearer(entry=Full(rig.directory / "kept", MCP, None, "default")))
+    assert await ask(client) == 200
+    await rig.signed_in(expires_at=now() + 200)  # unseen: nothing is sent for a while
+    await trio.sleep(400)
+    assert await ask(client) == 200
+    await trio.sleep(5)
+    assert await ask(client) == 200
+    assert rig.authority.names == ["refresh_token"]
+    assert rig.authority.asked == 0
+
+
 class ReadOnly(Entry):
     """On a file system that takes nothing, not even a lock."""
 

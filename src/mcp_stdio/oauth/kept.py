@@ -85,6 +85,8 @@ class Kept:
             if self._unwritten is None:
                 log.warning("signed in for as long as this program runs only: %s", failure)
             self._unwritten = record
+            with suppress(StoreFailure):  # what lies there came before this, seen or not
+                self._seen = self.entry.mark()
         else:
             self._seen, self._unwritten = self.entry.mark(), None
 
