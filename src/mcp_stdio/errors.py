@@ -66,7 +66,7 @@ def quote(text: str, limit: int = MAX_QUOTE) -> str:
     is_cut = len(text) > MAX_READ + margin
     redacted = redact(text[: MAX_READ + margin])
     if is_cut:
-        redacted = redacted[: len(redacted) - margin]
+        redacted = redacted[: max(0, len(redacted) - margin)]
     flat = " ".join(redacted.split())
     clean = "".join(ch for ch in flat if ch.isprintable())
     if clean != flat:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_stdio import errors
-from mcp_stdio.redaction import longest_secret, protect
+from mcp_stdio.redaction import Redactor, longest_secret, protect
 
 TREE: list[tuple[type[errors.RelayError], int, str, int, bool]] = [
     (errors.Unreachable, -33001, "unreachable", 3, True),
@@ -131,3 +131,19 @@ def test_where_reading_ends_no_part_of_a_secret_is_quoted(cut: int) -> None:
     protect("cut-0ff-in-the-middle")
     text = " " * (errors.MAX_READ + longest_secret() - cut) + "cut-0ff-in-the-middle" + " " * 10_000
     assert set(errors.quote(text)) <= {"*"}
+
+
+def test_no_part_of_a_secret_is_quoted_where_most_of_what_was_read_is_hidden(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    secret, own = "Ab9" * 500 + "-" * 90, Redactor()
+    own.protect(secret)
+    for name, stand_in in (
+        ("redact", own.redact),
+        ("redact_known", own.redact_known),
+        ("longest_secret", lambda: own.longest),
+    ):
+        monkeypatch.setattr(errors, name, stand_in)
+    text = f"{secret} " * 11 + " " * 2000 + secret  # which is cut where reading ends
+    assert len(text) > errors.MAX_READ + own.longest
+    assert "Ab9" not in errors.quote(text + "x" * own.longest)
