@@ -5,6 +5,7 @@ runs something longer than that sets it to work again.
 """
 
 import gc
+import os
 import sys
 
 INTERRUPTED = 130
@@ -25,6 +26,12 @@ def main() -> int:
 if __name__ == "__main__":
     if not sys.flags.safe_path:
         # With `-m` Python looks for modules in the current directory first: a client's is that of
-        # the project it has open, whose `json.py` is not ours to run.
-        del sys.path[0]
+        # the project it has open, whose `json.py` is not ours to run. One that is gone it leaves
+        # out by itself, and what comes first then is where the user's own modules are.
+        try:
+            os.getcwd()
+        except OSError:
+            pass
+        else:
+            del sys.path[0]
     sys.exit(main())

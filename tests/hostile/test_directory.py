@@ -85,3 +85,24 @@ def test_a_program_of_the_directory_gives_no_token(project: Path) -> None:
     done = run(project, sys.executable, *words, PATH=path)
     assert done.returncode == 2
     assert "current directory" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a directory in use cannot be removed")
+def test_where_the_directory_is_gone_nothing_else_is_left_out(tmp_path: Path) -> None:
+    """Python looks nowhere then in place of it, and first where the user's own modules are."""
+    own, gone = tmp_path / "own", tmp_path / "gone"
+    own.mkdir()
+    (own / "argparse.py").write_text("print('a module of the user')\nraise SystemExit\n")
+    gone.mkdir()
+    words, given = [sys.executable, "-m", "mcp_stdio", "--help"], environment()
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'rmdir "$PWD" && exec "$@"', "", *words],
+        cwd=gone,
+        env=given | {"PYTHONPATH": f"{own}{os.pathsep}{given['PYTHONPATH']}"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    assert done.stdout == "a module of the user\n"
