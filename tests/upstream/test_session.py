@@ -1063,6 +1063,22 @@ async def test_a_stream_that_cannot_be_gone_on_with_begins_anew(
     assert [seen.header("Last-Event-ID") for seen in server.got("GET")] == [None, "1", None]
 
 
+@pytest.mark.parametrize("status", [401, 403])
+async def test_who_is_not_let_in_for_a_while_goes_on_where_the_stream_was(
+    autojump_clock: MockClock, status: int
+) -> None:
+    """T-49: a credential that has run out says nothing of the events."""
+    refused = Reply(status, [b"who are you"], "text/plain")
+    server = Server(
+        GET=in_turn(events(event(note("a"), id="1")), refused, events(event(note("b")), FOREVER))
+    )
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        await trio.sleep(100)
+        assert [message.params["data"] for message in client.emitted] == ["a", "b"]
+    assert [seen.header("Last-Event-ID") for seen in server.got("GET")] == [None, "1", "1"]
+
+
 async def test_a_stream_that_wants_a_sign_in_waits_until_the_server_answers_again(
     autojump_clock: MockClock,
 ) -> None:

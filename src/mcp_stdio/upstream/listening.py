@@ -74,7 +74,7 @@ class _Listening:
                 await self._stream.read(exchange, self._take)
                 return True
             log.info("the listening stream is answered with status %d", head.status)
-            if head.status < 500 and retry.event_of_status(head.status, None) is None:
+            if _is_for_good(head.status) and head.status not in (401, 403):
                 self._stream.forget()  # started anew, a server does not know what it should resume
             return not self._declines(head.status)
         finally:
@@ -84,8 +84,13 @@ class _Listening:
         """Whether there is no such stream; where there was one, only 405 takes it back."""
         if self._was_open or status == 405:
             return status == 405
-        return status == 501 or (status < 500 and retry.event_of_status(status, None) is None)
+        return status == 501 or _is_for_good(status)
 
     async def _take(self, messages: list[Message]) -> bool:
         await self._handshake.take(messages, self._emit_all)
         return False
+
+
+def _is_for_good(status: int) -> bool:
+    """Whether the same request would be answered in the same way again."""
+    return status < 500 and retry.event_of_status(status, None) is None
