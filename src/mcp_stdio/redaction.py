@@ -173,7 +173,16 @@ class _Secret:
     def _pattern(self) -> re.Pattern[str]:
         flags = re.IGNORECASE if len(self.value) >= MIN_ENCODED else re.NOFLAG
         parts = re.findall(r"\\+|[^\\]", self.value, re.DOTALL)
-        return re.compile("".join(map(_spelled, parts)), flags)
+        spelled = [*map(_spelled, parts), ""]
+        # What follows backslashes may begin with some: where they part is decided once, for to try
+        # each place with each other would take for ever.
+        return re.compile(
+            "".join(
+                f"(?>{form}(?={following}))" if part[0] == "\\" else form
+                for part, form, following in zip(parts, spelled, spelled[1:], strict=False)
+            ),
+            flags,
+        )
 
 
 def _encoded(secret: str) -> Iterator[str]:
@@ -220,7 +229,7 @@ def _spelled(part: str) -> str:
     escapes += [f"u{code:04x}"] if code < 0x10000 else []
     escapes += [f"x{code:02x}"] if code < 0x100 else []
     escapes += [_SHORT_ESCAPES[part]] if part in _SHORT_ESCAPES else []
-    entities = [rf"#0{{0,4}}{code};?", rf"#x0{{0,4}}{code:x};?"]
+    entities = [rf"#0{{0,4}}{code};?+", rf"#x0{{0,4}}{code:x};?+"]
     entities += [f"{_NAMES[part]};"] if part in _NAMES else []
     forms = [
         # As it is; with backslashes before it in JSON, in JSON inside of that, and by PHP.
