@@ -30,6 +30,14 @@ MAX_REPLACEABLE = 24
 MAX_SUPPLIED = 100
 """Headers remembered of files and commands, which may give others each time: more than one has."""
 
+MAX_RESPELLED = 64
+"""Letters and digits apart, characters of a passing secret that is sought in every spelling: twice
+as many as a Base64 text of a thousand has. A longer pattern takes long to make and to seek."""
+
+MAX_SEARCH = 300_000
+"""Characters of a passing secret times those of a text up to which the same goes for both: it may
+be tried at each place, and the server has chosen it."""
+
 MAX_BEGINNING = 500
 """Characters of a body that the log shows: enough for a method, an error, a page's title."""
 
@@ -76,10 +84,11 @@ class Redactor:
     def protect_passing(self, secret: str) -> None:
         """Hide a value that the server will soon replace; the last MAX_PASSING are remembered.
 
-        Values shorter than MIN_PASSING are not protected, and none is looked for in Base64.
+        Values shorter than MIN_PASSING are not protected, and none is looked for in Base64; those
+        that would take long to find are sought in their usual spellings alone.
         """
         if len(secret) >= MIN_PASSING and secret not in self._passing:
-            self._passing[secret] = _Secret(secret, is_encoded=False)
+            self._passing[secret] = _Secret(secret, is_passing=True)
             _forget_first(self._passing, MAX_PASSING)
             self._sort()
 
@@ -151,23 +160,46 @@ def beginning(data: bytes, *, is_whole: bool = True) -> str:
 
 
 class _Secret:
-    """One secret, and how it may be spelled."""
+    """One secret, and how it may be spelled; `is_passing` says that the server has chosen it."""
 
-    def __init__(self, value: str, *, is_encoded: bool = True) -> None:
+    def __init__(self, value: str, *, is_passing: bool = False) -> None:
         self.value = value
         self._mark = max(re.findall(r"[0-9A-Za-z]+", value), key=len, default="").lower()
-        self._encoded = list(_encoded(value)) if is_encoded and len(value) >= MIN_ENCODED else []
-        lengths = [LONGEST_SPELLING if _is_respelled(char) else 1 for char in value]
-        self.longest = max(sum(lengths), *map(len, self._encoded), 0)
+        is_encoded = not is_passing and len(value) >= MIN_ENCODED
+        self._encoded = list(_encoded(value)) if is_encoded else []
+        respelled = sum(map(_is_respelled, value))
+        self._is_passing, self._is_costly = is_passing, is_passing and respelled > MAX_RESPELLED
+        spellings = self._usual if self._is_costly else self._encoded
+        in_general = 0 if self._is_costly else len(value) + respelled * (LONGEST_SPELLING - 1)
+        self.longest = max(in_general, *map(len, spellings), 0)
 
     def hidden_in(self, text: str, lowered: str) -> str:
         """`text` without the secret; `lowered` is what it was before any was taken out."""
         # To make the pattern of a long token takes milliseconds, and hardly any is ever seen.
-        if self._mark in lowered:
-            text = self._pattern.sub(HIDDEN, text)
+        if self._mark in lowered and len(self.value) <= len(text):
+            size = len(self.value) * len(text)
+            if self._is_costly or (self._is_passing and size > MAX_SEARCH):
+                for form in self._usual:
+                    text = text.replace(form, HIDDEN)
+            else:
+                text = self._pattern.sub(HIDDEN, text)
         for form in self._encoded:
             text = text.replace(form, HIDDEN)
         return text
+
+    @cached_property
+    def _usual(self) -> list[str]:
+        """The secret as it is, in JSON, in URLs and in HTML."""
+        import html  # seldom needed
+        import json
+        from urllib.parse import quote
+
+        value = self.value
+        in_url = quote(value.encode(errors="surrogatepass"), safe="")
+        in_json = json.dumps(value)[1:-1]
+        forms = {value, in_json, in_json.replace("/", "\\/"), in_url, html.escape(value)}
+        forms.add(re.sub("%..", lambda escape: escape[0].lower(), in_url))
+        return sorted(forms, key=len, reverse=True)
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
