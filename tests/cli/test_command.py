@@ -230,6 +230,17 @@ def test_an_interrupt_before_it_is_known_what_to_do_leaves_no_traceback(tmp_path
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_an_interrupt_that_waits_for_the_start_leaves_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, signal\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])\n"
+        "os.kill(os.getpid(), signal.SIGINT)\n"
+    )
+    done = run(URL, env={"PYTHONPATH": f"{tmp_path}{os.pathsep}{environment()['PYTHONPATH']}"})
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def run_killing_itself(directory: Path, name: str, module: str) -> subprocess.CompletedProcess[str]:
     """The relay, which gets a signal when it begins to import a module."""
     (directory / "sitecustomize.py").write_text(_KILLS_ITSELF.format(signal=name, module=module))

@@ -34,10 +34,10 @@ logger = logging.getLogger(__name__)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (without the program's name) and return the exit code."""
     occupy_standard_descriptors()
-    signals.let_through()
     argv = sys.argv[1:] if argv is None else argv
     try:
         try:
+            signals.let_through()  # one may have been waiting
             code = _run(argv)
         except SystemExit:  # `-h` and `-V` have printed
             code = NORMAL_END
