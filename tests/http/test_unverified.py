@@ -154,3 +154,9 @@ async def test_a_server_that_is_none_any_more(
     assert await look(Config(url), os.environ, "linux") is None
     assert trio.current_time() - begun <= LOOK_TIME
     nursery.cancel_scope.cancel()
+
+
+async def test_a_server_that_redirects_from_http_is_told_nothing(nursery: trio.Nursery) -> None:
+    server: RawServer = await nursery.start(serve, Peer.hung_up)
+    assert await look(Config(str(server.url())), os.environ, "linux") is None
+    assert server.connections == 0

@@ -33,6 +33,8 @@ _ANY_KEY = "DEFAULT:@SECLEVEL=0"
 
 async def look(config: Config, environ: Mapping[str, str], platform: str) -> Certificate | None:
     """The certificate of the server of these settings, None if it cannot be had."""
+    if Url.parse(config.url).scheme != "https":  # a redirect has led to where the certificate is
+        return None
     with trio.move_on_after(LOOK_TIME):
         first = await _secured(config, _trusting_anybody(), environ, platform)
         if first is not None and first.raw:
