@@ -75,6 +75,11 @@ def test_by_hand_it_runs_nothing_but_what_python_itself_loads_before(
     run(project, sys.executable, "-m", "mcp_stdio", *words, "--timeout-connect", "1")
 
 
+def test_the_relay_that_the_demo_starts_runs_nothing_of_the_directory(project: Path) -> None:
+    done = run(project, sys.executable, "-P", "-m", "mcp_stdio", "demo")
+    assert done.returncode == 0
+
+
 def test_a_program_of_the_directory_gives_no_token(project: Path) -> None:
     """Windows looks there first, as others do where PATH says so."""
     name = "give-token.exe" if sys.platform == "win32" else "give-token"

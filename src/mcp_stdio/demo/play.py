@@ -40,7 +40,8 @@ class DemoFailed(RelayError):
 
 def client_command(url: str) -> list[str]:
     """How a client starts the relay for `url` with the interpreter that runs now."""
-    return [sys.executable, "-m", "mcp_stdio", url]
+    # Without `-P` it would look for its modules in whatever directory the demo is in.
+    return [sys.executable, "-P", "-m", "mcp_stdio", url]
 
 
 async def play(show: Show, command: Command = client_command) -> None:
