@@ -18,7 +18,7 @@ import trio
 
 from tests.faults.driver import LIMIT, UNKNOWN, Relay, environment, opening, relaying
 from tests.faults.proc import needs_proc
-from tests.faults.server import Server, never, serving
+from tests.faults.server import Server, Visit, never, serving
 
 IS_LONG = os.environ.get("MCP_STDIO_LONG") == "1"
 
@@ -202,7 +202,7 @@ async def test_a_client_killed_at_any_moment_leaves_no_orphan_and_no_session() -
                     said = b"".join([data async for data in left]).decode()
         assert "Traceback" not in said, f"{moment * 1000:.1f} ms: {said}"
 
-    async with serving(tools={"never": never}) as server:
+    async with serving(tools={"never": Visit.hung_up}) as server:
         async with trio.open_nursery() as nursery:
             for moment in moments:
                 nursery.start_soon(live, moment)
