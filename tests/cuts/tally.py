@@ -36,6 +36,7 @@ def table() -> Iterator[str]:
     """The rows, and their sum."""
     kind = "every byte" if LONG else f"a spread of offsets, MCP_STDIO_SEED={SEED}"
     yield f"closed, reset or stalled after n bytes of either half: {kind}"
+    yield "lanes: our own HTTP is `direct`, httpx is `proxied`, and `proxy` is httpx behind one"
     lines: list[tuple[object, ...]] = [("exchange", "eras", "lanes", "bytes", "cases", "passed")]
     for row in ROWS.values():
         lanes = ", ".join(row.lanes)

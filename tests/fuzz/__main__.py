@@ -9,7 +9,7 @@ extra `fuzz`, which is Atheris, libFuzzer for Python.
 from __future__ import annotations
 
 import argparse
-import importlib
+import importlib.util
 import os
 import re
 import subprocess
@@ -56,11 +56,13 @@ def main() -> int:
 
     if unknown := set(arguments.targets) - TARGETS.keys():
         parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(TARGETS)}")
+    if importlib.util.find_spec("atheris") is None:
+        parser.error("it needs Atheris: pip install -e '.[test,fuzz]'")
     print(f"{'target':<16}{'inputs':>12}{'edges':>8}{'seconds':>9}  found")
     outcomes = []
     with tempfile.TemporaryDirectory() as scratch:
         for name in arguments.targets or TARGETS:
-            corpus = (arguments.corpus or Path(scratch)) / name
+            corpus = (arguments.corpus or Path(scratch)).resolve() / name
             outcome = run(name, corpus, arguments.seconds)
             outcomes.append(outcome)
             print(

@@ -5,11 +5,11 @@
     python -m tests.load --lane proxied
 
 The time is shared by the pairs of eras of client and server. Each has a relay as a process of its
-own and 64 calls under way: of a thousand calls 50 are dropped before their answer or within it, 20
-broken off and resumed, 50 refused with 503 and `Retry-After` at first, 20 cancelled, some answered
-with what is too large or no MCP; a session is forgotten after each 500. Each answer is checked as
-in the tests (`flood`); the first that is not as it must be ends the run with code 1, and so does
-memory that grows (in a run with a minute and more for each pair).
+own and 64 calls under way: of a thousand 120 are dropped before their answer or within it (70 of
+them harmless ones, which are sent again), 20 broken off and resumed, 50 refused with 503 and
+`Retry-After` at first, 20 cancelled, some answered with what is too large or no MCP; a session is
+forgotten after each 500. Each answer is checked as in the tests (`flood`); the first that is not as
+it must be ends the run with code 1, and so do memory, descriptors and threads that grow.
 """
 
 from __future__ import annotations
@@ -22,13 +22,19 @@ import trio
 
 from tests.faults.driver import LANES
 from tests.load import figures
-from tests.load.flood import PAIRS, Flood
+from tests.load.flood import IN_FLIGHT, PAIRS, Flood
 from tests.load.server import MAX_SIZE, under_load
 from tests.process import running
 
 LEAK = 50.0
-"""Bytes per call that memory may seem to grow by: less than the smallest object for each call. In a
-short run the system's own steps, of a page and more, are steeper."""
+"""Bytes per call that memory may seem to grow by: less than the smallest object for each call."""
+
+STEEP = 1000.0
+"""The same for a pair that has less than a minute: there the system's own steps, of a page and
+more, are steeper."""
+
+DESCRIPTORS = 2 * IN_FLIGHT + 32
+"""What a relay may have open: a connection for each call and one that is being closed, streams."""
 
 WARM_UP = 0.1
 """Share of the time before the first sample."""
@@ -37,6 +43,8 @@ WARM_UP = 0.1
 def main() -> None:
     options = _parser().parse_args()
     pairs = options.only.split(",") if options.only else list(PAIRS)
+    if unknown := set(pairs) - PAIRS.keys():
+        _parser().error(f"unknown: {', '.join(unknown)}; there are {', '.join(PAIRS)}")
     seconds = options.seconds / len(pairs)
     say(f"seed {options.seed}, lane {options.lane}, {seconds:g} s for each pair\n")
     for pair in pairs:
@@ -61,7 +69,11 @@ async def soak(pair: str, lane: str, seed: int, seconds: float) -> None:
             await flood.close()
         say(f"\n{pair}: every answer as it must be, exit code 0\n")
         say(figures.table(samples, flood.tally, desk.ledger))
-        assert seconds < 60 or samples.growth < LEAK, "memory grows"
+        limit = LEAK if seconds >= 60 else STEEP
+        assert samples.growth < limit, f"memory grows by {limit:g} bytes a call or more"
+        most = max(sample.held.descriptors for sample in samples.taken)
+        assert most <= DESCRIPTORS, f"more than {DESCRIPTORS} descriptors are open"
+        assert {sample.held.threads for sample in samples.taken} == {1}, "there are threads"
 
 
 def _parser() -> argparse.ArgumentParser:
