@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.readme.pages import ROOT, Page
+from tests.readme.pages import JAPANESE, ROOT, Page
 
 PROMISES: dict[str, list[str]] = {
     name: entry["tests"]
@@ -53,3 +53,9 @@ def test_as_many_tests_hold_a_promise_as_are_told(
 
 def test_the_table_has_every_promise() -> None:
     assert set(PROMISES) <= set(ROWS)
+
+
+def test_both_languages_tell_the_same_numbers() -> None:
+    told = [ROWS[name][-1] for name in PROMISES]
+    rows = [row for row in JAPANESE.rows() if row[0].startswith("**")]
+    assert [row[-1] for row in rows] == told
