@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -19,7 +19,16 @@ from mcp_stdio import spec
 from mcp_stdio.config import Config, OAuth
 from mcp_stdio.oauth.record import Record, Tokens
 from mcp_stdio.oauth.store import Store, default_directory
-from tests.cuts.calls import LEGACY, by_length, has_head, lost, runs, same
+from tests.cuts.calls import (
+    LEGACY,
+    MODERN,
+    by_length,
+    discovered,
+    has_head,
+    lost,
+    runs,
+    same,
+)
 from tests.cuts.client import TESTED, Talker, outcome
 from tests.cuts.matrix import SILENCE, Case, Exchange, World
 from tests.faults.driver import SILENT, UNAUTHORIZED, opening
@@ -53,7 +62,8 @@ NUMBERS = itertools.count()
 class Site:
     """A server that wants a token, and who gives them out; a refresh token is good for ever."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_modern: bool = False) -> None:
+        self.is_modern = is_modern
         self.issued = 0
         self.accepted: set[str] = set()
         self.server: Server
@@ -100,11 +110,12 @@ class Site:
 
     @asynccontextmanager
     async def running(self, oauth: OAuth, *, of_issuer: bool, wire: Wire) -> AsyncIterator[World]:
-        guarded = {
-            spec.INITIALIZE: self.guarded(welcome),
-            spec.INITIALIZED: self.guarded(well),
-            TOOL_CALL: self.guarded(by_length),
-        }
+        guarded = {TOOL_CALL: self.guarded(by_length)}
+        if self.is_modern:
+            guarded[spec.DISCOVER] = self.guarded(discovered)
+        else:
+            guarded[spec.INITIALIZE] = self.guarded(welcome)
+            guarded[spec.INITIALIZED] = self.guarded(well)
         documents = {"GET": self.document, "POST": self.grant}
         async with (
             serving(
@@ -116,6 +127,7 @@ class Site:
             serving(
                 path=f"/mcp/{next(NUMBERS):06}",  # ports come back, and what is kept has this name
                 methods=guarded,
+                has_sessions=not self.is_modern,
                 wire=None if of_issuer else wire,
             ) as self.server,
         ):
@@ -173,16 +185,16 @@ async def challenged(wire: Wire) -> AsyncIterator[World]:
         yield world
 
 
-@asynccontextmanager
-async def signed_in(wire: Wire) -> AsyncIterator[World]:
-    async with SignedIn().running(BY_A_PERSON, of_issuer=True, wire=wire) as world:
-        yield world
+def signed_in(*, of_issuer: bool, is_modern: bool) -> Callable[[Wire], Any]:
+    """A world in which the token expires with the call; what is cut is the issuer's or not."""
 
+    @asynccontextmanager
+    async def serve(wire: Wire) -> AsyncIterator[World]:
+        site = SignedIn(is_modern=is_modern)
+        async with site.running(BY_A_PERSON, of_issuer=of_issuer, wire=wire) as world:
+            yield world
 
-@asynccontextmanager
-async def expired(wire: Wire) -> AsyncIterator[World]:
-    async with SignedIn().running(BY_A_PERSON, of_issuer=False, wire=wire) as world:
-        yield world
+    return serve
 
 
 async def initialize(talker: Talker, server: Server) -> Any:
@@ -195,6 +207,12 @@ async def initialize(talker: Talker, server: Server) -> Any:
 
 async def call(talker: Talker, server: Server) -> Any:
     await talker.initialize()
+    return outcome(await talker.call_as(TESTED, "tested")), await try_on(talker)
+
+
+async def modern_call(talker: Talker, server: Server) -> Any:
+    talker.is_modern = True
+    assert outcome(await talker.ask(spec.DISCOVER)) == "result"
     return outcome(await talker.call_as(TESTED, "tested")), await try_on(talker)
 
 
@@ -259,7 +277,15 @@ EXCHANGES = [
     Exchange("sign-in: server metadata", LEGACY, signing_in, initialize, ISSUER, signed),
     Exchange("sign-in: token", LEGACY, signing_in, initialize, TOKEN, signed),
     Exchange("sign-in: replayed", LEGACY, challenged, initialize, spec.INITIALIZE, answered, nth=1),
-    Exchange("renewal: 401", LEGACY, expired, call, TOOL_CALL, challenged_call),
-    Exchange("renewal: token", LEGACY, signed_in, call, TOKEN, renewed),
-    Exchange("renewal: replayed", LEGACY, expired, call, TOOL_CALL, replayed_call, nth=1),
+    *(
+        exchange
+        for eras, talk in ((LEGACY, call), (MODERN, modern_call))
+        for of_server in [signed_in(of_issuer=False, is_modern=eras == MODERN)]
+        for of_issuer in [signed_in(of_issuer=True, is_modern=eras == MODERN)]
+        for exchange in (
+            Exchange("renewal: 401", eras, of_server, talk, TOOL_CALL, challenged_call),
+            Exchange("renewal: token", eras, of_issuer, talk, TOKEN, renewed),
+            Exchange("renewal: replayed", eras, of_server, talk, TOOL_CALL, replayed_call, nth=1),
+        )
+    ),
 ]
