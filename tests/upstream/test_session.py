@@ -1181,6 +1181,26 @@ async def test_a_stream_opened_anew_while_the_client_does_not_read_brings_nothin
         assert server.got("GET")[1].header("Last-Event-ID") == "c"
 
 
+@pytest.mark.parametrize("has_sessions", [True, False])
+async def test_a_call_accepted_without_an_answer_ends_when_the_client_begins_anew(
+    autojump_clock: MockClock, has_sessions: bool
+) -> None:
+    server = Server(GET=events(FOREVER))
+    server.has_sessions = has_sessions
+    server.rules[CALL] = Reply(202, media_type=None)
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        asked = client.ask(CALL)
+        await trio.sleep(1)
+        await client.shake_hands()
+        await client.done(asked)
+        assert isinstance(asked.failure, ConnectionLost)
+        assert "whether the call ran is unknown" in str(asked.failure)
+        assert asked.took < 2
+    assert len(server.got(CALL)) == 1
+    assert len(server.got("DELETE")) == (1 if has_sessions else 0)
+
+
 async def test_an_event_over_the_limit_does_not_come_again_and_again(
     autojump_clock: MockClock,
 ) -> None:

@@ -14,7 +14,15 @@ from contextlib import contextmanager
 import trio
 
 from mcp_stdio import jsonrpc, spec
-from mcp_stdio.errors import BadAnswer, Defect, OutputClosed, RelayError, SessionLost, quote
+from mcp_stdio.errors import (
+    BadAnswer,
+    ConnectionLost,
+    Defect,
+    OutputClosed,
+    RelayError,
+    SessionLost,
+    quote,
+)
 from mcp_stdio.http import Head
 from mcp_stdio.jsonrpc import Id, Message
 from mcp_stdio.redaction import protect_passing
@@ -299,6 +307,16 @@ class Handshake:
         for waiting in self._open.values():
             if waiting.waits_elsewhere:
                 waiting.fail(self._unanswerable(waiting.patience))
+
+    def leave(self) -> None:
+        """The client has begun anew: nothing will arrive on the shared stream any more (E-2)."""
+        self.is_listening = False
+        for waiting in self._open.values():
+            if waiting.waits_elsewhere:
+                cause = "the client opened another session while the request was running"
+                if not waiting.patience.is_harmless:
+                    cause = f"{cause}; whether the call ran is unknown"
+                waiting.fail(ConnectionLost(cause, answer_begun=True))
 
     async def next_answer(self) -> None:
         """Wait until the server answers a request of the client."""

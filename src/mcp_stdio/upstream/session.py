@@ -198,6 +198,7 @@ class Session:
     async def _initialize(self, message: Message, call: Call) -> None:
         call.turn.over()
         if self._handshake is not None:  # again in one process: a new session
+            self._handshake.leave()
             self._leave(self._handshake)
         self._opening.begin(message)
         self._opened_over = over = trio.Event()
