@@ -13,9 +13,9 @@ import trio.testing
 from mcp_stdio import jsonrpc
 from mcp_stdio.errors import TimedOut
 from mcp_stdio.jsonrpc import Message, parse
-from mcp_stdio.upstream import Call
+from mcp_stdio.upstream import Call, Emit
 from tests.process import line
-from tests.relay.rig import FakeUpstream, Json, Rig, relaying
+from tests.relay.rig import LIMIT, MAX_SIZE, FakeLane, FakeUpstream, Json, Rig, relaying
 
 MAX_END = 1.9
 """Seconds from the end of input to the end of the program, below the 2 s that clients grant."""
@@ -303,6 +303,37 @@ async def test_what_was_read_and_not_begun_when_a_signal_came_is_answered_and_no
     assert len(got) == 501
     assert {message.get("id") for message in got} == {*range(500), None}
     assert len(begun) < at + 50
+
+
+async def test_last_words_go_before_what_belongs_to_no_request() -> None:
+    """P1: a client that hardly reads has little time, and has to hear its answers in it."""
+    news = jsonrpc.notification("notifications/message", {"level": "info", "data": "x" * 70_000})
+
+    async def send(message: Message, call: Call) -> None:
+        await trio.sleep_forever()
+
+    def open_upstream(nursery: trio.Nursery, emit: Emit) -> FakeUpstream:
+        for _ in range(20):
+            nursery.start_soon(emit, news)
+        return FakeUpstream(send)
+
+    rig = Rig(
+        open_upstream,
+        lane=FakeLane(),
+        drain_timeout=1.0,
+        wall_clock=trio.current_time,
+        max_size=MAX_SIZE,
+    )
+    with trio.fail_after(LIMIT):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rig.run)
+            await rig.send(id="call", method="tools/call")
+            await trio.testing.wait_all_tasks_blocked()
+            os.kill(os.getpid(), signal.SIGTERM)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            heard = [await rig.read() for _ in range(2)]  # one is being written already
+            assert "call" in [message.get("id") for message in heard]
+            await rig.aclose()
 
 
 async def test_a_defect_does_not_wait_for_a_client_that_does_not_read() -> None:
