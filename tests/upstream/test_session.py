@@ -1201,6 +1201,38 @@ async def test_a_call_accepted_without_an_answer_ends_when_the_client_begins_ane
     assert len(server.got("DELETE")) == (1 if has_sessions else 0)
 
 
+async def test_a_call_accepted_without_an_answer_ends_when_its_session_is_in_doubt(
+    autojump_clock: MockClock,
+) -> None:
+    server = Server(GET=events(FOREVER))
+    server.rules[CALL] = Reply(202, media_type=None)
+    server.rules["tools/list"] = Reply(400, [b"invalid session"], "text/plain")
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        asked = client.ask(CALL)
+        await trio.sleep(1)
+        await client.done(client.ask("tools/list"), asked)
+        assert isinstance(asked.failure, ConnectionLost)
+        assert asked.took < 2
+    assert len(server.got(CALL)) == 1
+
+
+@pytest.mark.parametrize("has_sessions", [True, False])
+async def test_a_list_accepted_without_an_answer_is_answered_when_the_client_begins_anew(
+    autojump_clock: MockClock, has_sessions: bool
+) -> None:
+    server = Server(GET=events(FOREVER))
+    server.has_sessions = has_sessions
+    server.rules["tools/list"] = in_turn(Reply(202, media_type=None), result)
+    async with in_session_with(server) as client:
+        await client.shake_hands()
+        asked = client.ask("tools/list")
+        await trio.sleep(1)
+        await client.shake_hands()
+        await client.done(asked)
+        assert asked.result == {}
+
+
 async def test_an_event_over_the_limit_does_not_come_again_and_again(
     autojump_clock: MockClock,
 ) -> None:

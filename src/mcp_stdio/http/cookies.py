@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 MAX_COOKIES = 50
 """Cookies kept for an origin: what RFC 6265 section 6.1 asks of every user agent at least."""
 
-
 MAX_SIZE = 4096
 """Bytes of one cookie: as little as the same section asks for, and as much as browsers keep."""
 

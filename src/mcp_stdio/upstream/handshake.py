@@ -308,12 +308,13 @@ class Handshake:
             if waiting.waits_elsewhere:
                 waiting.fail(self._unanswerable(waiting.patience))
 
-    def leave(self) -> None:
-        """The client has begun anew: nothing will arrive on the shared stream any more (E-2)."""
+    def stop_listening(self) -> None:
+        """Read the shared stream no more; what was to come there comes no more (E-2)."""
+        self.listening.cancel()
         self.is_listening = False
         for waiting in self._open.values():
             if waiting.waits_elsewhere:
-                cause = "the client opened another session while the request was running"
+                cause = "another session took the place of this one while the request was running"
                 if not waiting.patience.is_harmless:
                     cause = f"{cause}; whether the call ran is unknown"
                 waiting.fail(ConnectionLost(cause, answer_begun=True))

@@ -15,7 +15,6 @@ import trio
 
 from mcp_stdio import jsonrpc, spec
 from mcp_stdio.errors import (
-    BadAnswer,
     RelayError,
     SessionLost,
     Unreachable,
@@ -23,6 +22,7 @@ from mcp_stdio.errors import (
 from mcp_stdio.jsonrpc import Message
 from mcp_stdio.upstream import Call, Emit
 from mcp_stdio.upstream.background import guarded
+from mcp_stdio.upstream.forgotten import Forgotten, is_over, may_come_again, speaks_of_session
 from mcp_stdio.upstream.handshake import Handshake
 from mcp_stdio.upstream.link import LinkLost
 from mcp_stdio.upstream.opening import OWN_REQUEST, Opening
@@ -34,10 +34,6 @@ from mcp_stdio.upstream.transport import Transport
 from mcp_stdio.upstream.turn import Queue
 
 log = logging.getLogger(__name__)
-
-MAX_LOSSES = 4
-"""Sessions after which a request is given up that finds one after the other forgotten, none of them
-opened for it just now: a busy server that soon expires sessions does that, but not for long."""
 
 
 class Session:
@@ -132,8 +128,8 @@ class Session:
                 try:
                     await self._attempt(message, call, begun, is_anew=is_anew)
                     return
-                except (_Forgotten, LinkLost) as loss:
-                    if not _may_come_again(message, loss, losses, is_anew=is_anew):
+                except (Forgotten, LinkLost) as loss:
+                    if not may_come_again(message, loss, losses, is_anew=is_anew):
                         raise
                     losses += 1
                     call.turn.over()
@@ -173,7 +169,7 @@ class Session:
     async def _notify(self, message: Message, call: Call) -> None:
         try:
             await self._tell(message, await self._current(), call)
-        except _Forgotten:
+        except Forgotten:
             await self._tell(message, await self._current(), call)
 
     async def _respond(self, message: Message, call: Call) -> None:
@@ -198,7 +194,7 @@ class Session:
     async def _initialize(self, message: Message, call: Call) -> None:
         call.turn.over()
         if self._handshake is not None:  # again in one process: a new session (Q-20)
-            self._handshake.leave()
+            self._handshake.stop_listening()
             self._leave(self._handshake)
         self._opening.begin(message)
         self._opened_over = over = trio.Event()
@@ -208,7 +204,7 @@ class Session:
         try:
             try:
                 await self._introduce(message, call, begun)
-            except (LinkLost, _Forgotten):  # `initialize` is safe to repeat
+            except (LinkLost, Forgotten):  # `initialize` is safe to repeat
                 await self._introduce(message, call, begun, is_last=True)
         finally:
             over.set()
@@ -292,14 +288,14 @@ class Session:
     # Losing and renewing
 
     def _judge(self, refusal: HttpRefusal, handshake: Handshake) -> None:
-        """What an error status says about the session. Raises _Forgotten if the session is over."""
+        """What an error status says about the session. Raises Forgotten if the session is over."""
         if not handshake.has_session:
             return
         if refusal.status == 404:
             self._lose(handshake)
-            raise _Forgotten(came_later=refusal.came_later) from None
+            raise Forgotten(came_later=refusal.came_later) from None
         # Over HTTP+SSE the open stream says that there is a session.
-        if not handshake.answers_elsewhere and _speaks_of_session(refusal):
+        if not handshake.answers_elsewhere and speaks_of_session(refusal):
             self._doubt(handshake)
 
     def _lose(self, handshake: Handshake) -> None:
@@ -315,7 +311,7 @@ class Session:
 
     def _doubt(self, handshake: Handshake) -> None:
         """The session seems to be forgotten: open it anew before the next message (Q-19)."""
-        handshake.listening.cancel()
+        handshake.stop_listening()
         if self._handshake is handshake:
             self._handshake = None
             self._unfinished.add(handshake)  # it may well live on, and what is under way there too
@@ -330,7 +326,7 @@ class Session:
             if self._opening.request is request:  # else the client has begun anew meanwhile
                 self._take_over(handshake)
         except (LinkLost, HandshakeRefused) as exc:  # whatever waits for the session was not sent
-            if isinstance(exc, HandshakeRefused) and not _is_over(exc, handshake):
+            if isinstance(exc, HandshakeRefused) and not is_over(exc, handshake):
                 raise
             text = "the server hung up while the session was being opened anew"
             raise Unreachable(text, hint="try again; the server may have just restarted") from exc
@@ -364,38 +360,3 @@ class Session:
 
 class _NotInitialized(Exception):
     """The client sent a request without ever having sent `initialize`."""
-
-
-class _Forgotten(SessionLost):
-    """404 to a POST that carried a session id: the server did not process it.
-
-    Where it `came_later`, the session was gone by the time that the request was to come again.
-    """
-
-    def __init__(self, *, came_later: bool) -> None:
-        when = "before a call can come again" if came_later else "at once"
-        super().__init__(f"the server forgets each session {when}", status=404)
-        self.came_later = came_later
-
-
-def _may_come_again(
-    request: Message, loss: _Forgotten | LinkLost, losses: int, *, is_anew: bool
-) -> bool:
-    """Whether a request may go into another session, having seen so many `losses` before."""
-    if isinstance(loss, LinkLost):  # whether it was processed is not known
-        return not losses and request.method in spec.SAFE_METHODS
-    # What was forgotten was not processed, so it may be sent again, whatever it is (T-44).
-    return losses < MAX_LOSSES and (loss.came_later or not is_anew)
-
-
-def _is_over(refusal: BadAnswer, handshake: Handshake) -> bool:
-    """Whether the endpoint of a stream is known no more, which says that the stream is over."""
-    return refusal.status == 404 and handshake.answers_elsewhere
-
-
-def _speaks_of_session(refusal: HttpRefusal) -> bool:
-    """Whether a 400 is about the session: some servers say so instead of 404 (Q-19)."""
-    text = refusal.text
-    if refusal.answer is not None and refusal.answer.error is not None:
-        text += str(refusal.answer.error.get("message", ""))
-    return refusal.status == 400 and "session" in text.lower()
